@@ -1,0 +1,93 @@
+// The configuration file (design: packuilon-config(5)): upstream's config.ini, plus our keys.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/error.h"
+
+#define CONFIG_DEFAULT_PATH "/etc/packer-utils/config.ini"
+
+typedef enum Transport {
+        TRANSPORT_LOCAL, // a table in STATE_DIR
+        TRANSPORT_AMQP,  // RabbitMQ
+} Transport;
+
+typedef enum FirstRun {
+        FIRST_RUN_RECORD, // profiles seen on the very first scan are the baseline
+        FIRST_RUN_BUILD,  // … are built
+} FirstRun;
+
+typedef struct GlobalConfig {
+        char *queue;
+        Transport transport;
+        char *rabbit_host; // NULL with the local transport
+        uint16_t rabbit_port;
+        char *rabbit_user;
+        char *rabbit_pw;    // RABBIT_PW, or the first line of RABBIT_PW_FILE
+        char *rabbit_vhost; // "/" by default
+        bool rabbit_tls;
+        char *rabbit_tls_ca; // NULL: the system's
+        char *state_dir;
+        char *success_address; // NULL: none; also the two below
+        char *failure_address;
+        char *slack_success_hook;
+} GlobalConfig;
+
+typedef struct ScanConfig {
+        char *profile_info_url; // NULL: not given; config_require_scan says so
+        char *profile_dir_url;  // without trailing slash
+        char *profile_match;    // "" matches every profile
+        char *cache_dir;
+        FirstRun first_run;
+        char **ignore_paths; // list, validated by profile_paths_new
+        unsigned parallel;
+        size_t max_profile_bytes;
+        size_t max_index_bytes;
+        int64_t poll_seconds; // 0: no polling
+        char *cdp_listen;     // "ADDRESS:PORT"
+        char **cdp_allow;     // addresses; NULL or empty: anybody
+        int64_t http_timeout_seconds;
+} ScanConfig;
+
+typedef struct BuildConfig {
+        unsigned slots; // THREAD_COUNT
+        char *log_dir;
+        char *build_file_dir;
+        char *auth_file;     // NULL: Packer gets no OpenStack credentials from us
+        char *template_map;  // NULL when only PACKER_TEMPLATE is given
+        char *template_file; // PACKER_TEMPLATE of the oldest files: the template of every image
+        char *images_config;
+        char *packer_path;
+        char *image_name; // IMAGE_NAME, e.g. "${personality}-${os}"
+        int64_t build_timeout_seconds;
+        int64_t stop_grace_seconds;
+        int64_t max_attempts;
+        int64_t retry_seconds;
+        int64_t log_keep_days; // 0: for ever
+        size_t max_log_bytes;
+} BuildConfig;
+
+typedef struct Config {
+        char *path;
+        GlobalConfig global;
+        ScanConfig scan;
+        BuildConfig build;
+        char **warnings; // "FILE:LINE: …", one for each key or section that nobody here reads
+} Config;
+
+// Reads and validates a file; every error is "FILE:LINE: [section] KEY: what is wrong". Keys that
+// one program needs and another does not are checked by the config_require_… functions.
+int config_load(const char *path, Config **ret, Error *err) must_check;
+
+// The same from memory; `path` is the name in messages and the folder for relative paths.
+int config_parse(const char *path, const char *text, size_t len, Config **ret,
+                 Error *err) must_check;
+
+int config_require_scan(const Config *config, Error *err) must_check;
+int config_require_build(const Config *config, Error *err) must_check;
+
+void config_free(Config *config);
+DEFINE_CLEANUP(Config, config_free)
+#define _cleanup_config_ _cleanup_(config_free_p)

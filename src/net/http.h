@@ -1,0 +1,63 @@
+// GET, many at once, by libcurl: http, https and file; size, time and redirect limits; gzip.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/buf.h"
+#include "util/error.h"
+
+typedef struct HttpClient HttpClient;
+
+typedef struct HttpLimits {
+        unsigned parallel;       // transfers at once, over kept-alive connections
+        int64_t timeout_seconds; // of one transfer, whole
+} HttpLimits;
+
+typedef struct HttpRequest {
+        const char *url;           // copied
+        size_t max_bytes;          // of the decoded body
+        const char *etag;          // If-None-Match; NULL: none. Copied
+        const char *last_modified; // If-Modified-Since, as the server wrote it; NULL: none. Copied
+        void *userdata;
+} HttpRequest;
+
+typedef struct HttpResponse {
+        long status; // 200, 304, 404, …; file: 200, or 304 when mtime and size are last time's
+        Buf *body;   // decoded; the callback may take the content (buf_take)
+        const char *etag; // NULL: none
+        const char *last_modified;
+        const Error
+                *error; // NULL, or why there is no usable answer (status is then 0 or the bad one)
+        void *userdata; // the request's
+} HttpResponse;
+
+// Called once for each request. error is set for anything but 200 and 304, with URL and reason in
+// its text. May add requests.
+typedef void (*HttpDoneFn)(HttpClient *client, const HttpResponse *response, void *userdata);
+
+int http_client_new(const HttpLimits *limits, HttpDoneFn done, void *userdata, HttpClient **ret,
+                    Error *err) must_check;
+void http_client_free(HttpClient *client);
+DEFINE_CLEANUP(HttpClient, http_client_free)
+
+// Queues a request; it starts when fewer than `parallel` run. Opaque gzip bodies (no
+// Content-Encoding, 1f 8b at the start) are inflated too, under the same limit.
+int http_client_add(HttpClient *client, const HttpRequest *request, Error *err) must_check;
+size_t http_client_pending(const HttpClient *client);
+
+// Moves transfers on, waiting up to timeout_ms for something to happen on them or on extra_fd
+// (-1: none) becoming readable. Calls `done` for the finished ones.
+int http_client_run_once(HttpClient *client, int extra_fd, int timeout_ms, Error *err) must_check;
+
+// One blocking GET. The response's strings and body are the caller's via the out parameters
+// (any may be NULL). 0 also for 304.
+int http_get(const HttpRequest *request, const HttpLimits *limits, long *ret_status, Buf *ret_body,
+             char **ret_etag, char **ret_last_modified, Error *err) must_check;
+
+// 0 for an absolute http, https or file URL without control characters.
+int http_check_url(const char *url, Error *err) must_check;
+
+// dir_url + "/" + path with every byte that needs it percent-encoded. The caller frees.
+char *http_join_url(const char *dir_url, const char *path);

@@ -1,0 +1,101 @@
+// The work queue, over RabbitMQ (queue_amqp.c) or a table of the store (queue_local.c), with the
+// same meaning: what was confirmed is kept, what is not acked comes again.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "core/config.h"
+#include "core/message.h"
+#include "core/store.h"
+#include "util/error.h"
+
+// ---- publishing ---------------------------------------------------------------------------
+
+typedef struct Publisher Publisher;
+
+// The fate of one message: err NULL means the broker has it safe (confirmed, and routed to a
+// queue). Otherwise it is not queued and err says why (nacked, returned as unroutable, connection
+// lost before the confirm).
+typedef void (*PublishDoneFn)(uint64_t token, const Error *err, void *userdata);
+
+// Connects, checks the login and declares the queue as upstream does (durable, no arguments); a
+// queue that exists with other settings is used as it is. Errors name host, port, vhost or queue
+// and what to do. No reconnecting: a publisher lives for one run.
+int publisher_open(const Config *config, PublishDoneFn done, void *userdata, Publisher **ret,
+                   Error *err) must_check;
+void publisher_close(Publisher *publisher);
+DEFINE_CLEANUP(Publisher, publisher_close)
+
+// Sends persistently with `mandatory`. At most PUBLISH_WINDOW messages are unconfirmed: then this
+// waits for a confirm. `token` comes back in the callback. < 0: the connection is gone, the message
+// was not accepted (the callbacks of earlier ones have been called).
+#define PUBLISH_WINDOW 256
+int publisher_send(Publisher *publisher, const Message *message, uint64_t token,
+                   Error *err) must_check;
+
+// Readable when publisher_process has something to do; -1: never (local).
+int publisher_fd(const Publisher *publisher);
+
+// Takes what has arrived, without waiting.
+int publisher_process(Publisher *publisher, Error *err) must_check;
+
+// Waits until nothing is unconfirmed. -ETIMEDOUT after timeout_ms without any progress.
+int publisher_flush(Publisher *publisher, int64_t timeout_ms, Error *err) must_check;
+size_t publisher_unconfirmed(const Publisher *publisher);
+
+// ---- consuming ----------------------------------------------------------------------------
+
+typedef struct Consumer Consumer;
+
+typedef struct Delivery {
+        Message message;
+        uint64_t tag;        // the transport's
+        uint64_t connection; // counts connections: a tag of an earlier one is stale
+        bool redelivered;
+} Delivery;
+
+void delivery_free(Delivery *delivery);
+DEFINE_CLEANUP(Delivery, delivery_free)
+
+typedef struct ConsumerCallbacks {
+        // A message arrived; the callee owns the delivery and will ack or requeue it.
+        void (*on_delivery)(Consumer *consumer, Delivery *delivery, void *userdata);
+        // Connected (err NULL) or lost, with the reason. Deliveries of a lost connection come again
+        // from the queue: the callee forgets those it has not acked.
+        void (*on_connection)(Consumer *consumer, const Error *err, void *userdata);
+} ConsumerCallbacks;
+
+// Attaches to the event loop and starts to connect; reconnects for ever with growing delay
+// (1 s to 60 s, jittered). `prefetch` deliveries at most are unacked at a time. `store` is the
+// builds store (used by the local transport; borrowed). With TRANSPORT_LOCAL there is one consumer
+// at a time; the caller holds the worker's lock.
+int consumer_new(const Config *config, Store *store, sd_event *event, unsigned prefetch,
+                 const ConsumerCallbacks *callbacks, void *userdata, Consumer **ret,
+                 Error *err) must_check;
+void consumer_free(Consumer *consumer);
+DEFINE_CLEANUP(Consumer, consumer_free)
+
+// Consumes the delivery object. An ack of a stale delivery does nothing: it comes again, and the
+// journal knows its message_id.
+void consumer_ack(Consumer *consumer, Delivery *delivery);
+
+// Back to its place in the queue, for whoever asks next.
+void consumer_requeue(Consumer *consumer, Delivery *delivery);
+
+// Stops and starts the flow of deliveries (those on their way may still arrive after pause).
+void consumer_pause(Consumer *consumer);
+void consumer_resume(Consumer *consumer);
+
+// Moves a delivery to the queue "<QUEUE><suffix>" (declared durable if absent) with `reason` in
+// header x-packuilon-reason: published, confirmed, and only then acked. If that fails the delivery
+// is requeued. Consumes the delivery object.
+void consumer_move(Consumer *consumer, Delivery *delivery, const char *suffix, const char *reason);
+
+// ---- looking ------------------------------------------------------------------------------
+
+// For `packuilon check` and `status`: logs in and asks for the number of ready messages, without
+// declaring anything. *ret_ready is -1 when the queue is not there yet.
+int queue_probe(const Config *config, int64_t *ret_ready, Error *err) must_check;
