@@ -20,7 +20,7 @@ void *xreallocarray(void *ptr, size_t count, size_t size)
 char *xstrdup(const char *text);
 char *xstrndup(const char *text, size_t len) __attribute__((returns_nonnull));
 char *xasprintf(const char *fmt, ...) printf_like(1, 2) __attribute__((returns_nonnull));
-char *xvasprintf(const char *fmt, va_list args) __attribute__((returns_nonnull));
+char *xvasprintf(const char *fmt, va_list args) printf_like(1, 0) __attribute__((returns_nonnull));
 
 // Frees what *slot held and stores a copy of text (NULL stays NULL).
 void replace_string(char **slot, const char *text);

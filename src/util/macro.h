@@ -13,7 +13,7 @@
 
 // Hands ownership on: gives the pointer and leaves NULL behind, so that a cleanup does nothing.
 #define TAKE_PTR(ptr)                                                                              \
-        ({                                                                                         \
+        __extension__({                                                                            \
                 __typeof__(ptr) *take_from_ = &(ptr);                                              \
                 __typeof__(ptr) taken_ = *take_from_;                                              \
                 *take_from_ = NULL;                                                                \
@@ -22,7 +22,7 @@
 
 // The same for file descriptors, with -1 as the empty value.
 #define TAKE_FD(fd)                                                                                \
-        ({                                                                                         \
+        __extension__({                                                                            \
                 int *take_from_ = &(fd);                                                           \
                 int taken_ = *take_from_;                                                          \
                 *take_from_ = -1;                                                                  \
