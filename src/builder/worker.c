@@ -1,0 +1,471 @@
+#include "builder/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+#include "builder/log_keeper.h"
+#include "builder/packer_workspace.h"
+#include "builder/worker_internal.h"
+#include "util/alloc.h"
+#include "util/fs.h"
+#include "util/log.h"
+
+#define USEC_PER_SECOND 1000000ULL
+#define IDLE_CHECK_USEC 100000ULL
+#define IDLE_CHECKS 2 // a delivery may be on its way at the first
+#define KEEP_SECONDS (6 * 3600ULL)
+
+void delivery_list_add(DeliveryList *list, Delivery *take_delivery)
+{
+        list->items = xreallocarray(list->items, list->n + 1, sizeof(Delivery *));
+        list->items[list->n++] = take_delivery;
+}
+
+Delivery *delivery_list_pop(DeliveryList *list)
+{
+        Delivery *first;
+
+        if (!list->n)
+                return NULL;
+        first = list->items[0];
+        memmove(list->items, list->items + 1, (list->n - 1) * sizeof(Delivery *));
+        list->n--;
+        return first;
+}
+
+static void requeue_all(Worker *worker, DeliveryList *list)
+{
+        for (size_t at = 0; at < list->n; at++)
+                consumer_requeue(worker->consumer, list->items[at]);
+        list->n = 0;
+}
+
+static void forget_all(DeliveryList *list)
+{
+        for (size_t at = 0; at < list->n; at++)
+                delivery_free(list->items[at]);
+        list->n = 0;
+}
+
+static void arm_timer(sd_event_source *timer, uint64_t usec)
+{
+        uint64_t now = 0;
+
+        (void)sd_event_now(sd_event_source_get_event(timer), CLOCK_MONOTONIC, &now);
+        (void)sd_event_source_set_time(timer, now + usec);
+        (void)sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
+}
+
+static void disarm(sd_event_source *source)
+{
+        (void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
+}
+
+// ---- the turn's transaction ---------------------------------------------------------------
+
+int worker_write(Worker *worker, Error *err)
+{
+        int r;
+
+        if (store_in_transaction(worker->store))
+                return 0;
+        r = store_begin(worker->store, err);
+        if (r == 0)
+                (void)sd_event_source_set_enabled(worker->commit, SD_EVENT_ONESHOT);
+        return r;
+}
+
+void worker_undo_turn(Worker *worker, const Error *why)
+{
+        store_rollback(worker->store);
+        requeue_all(worker, &worker->journal);
+        for (Job *job = worker->jobs, *next; job; job = next) {
+                next = job->next;
+                if (job->journalled || job->discarded)
+                        continue;
+                job->discarded = true;
+                if (job->run)
+                        packer_run_stop(job->run, "the journal could not be written");
+                else
+                        job_free(job);
+        }
+        worker_block(worker, why->text);
+}
+
+static int on_commit(sd_event_source *source, void *userdata)
+{
+        Worker *worker = userdata;
+        Delivery *delivery;
+        Error err = ERROR_NONE;
+
+        (void)source;
+        if (store_commit(worker->store, &err) < 0) {
+                (void)error_prefix(&err, "cannot write the journal");
+                worker_undo_turn(worker, &err);
+                return 0;
+        }
+        for (Job *job = worker->jobs; job; job = job->next)
+                job->journalled = true;
+        while ((delivery = delivery_list_pop(&worker->journal)))
+                consumer_ack(worker->consumer, delivery);
+        return 0;
+}
+
+// ---- flow ---------------------------------------------------------------------------------
+
+static void say_status(Worker *worker)
+{
+        size_t waiting = 0;
+
+        for (const Job *job = worker->jobs; job; job = job->next)
+                waiting += !job->run;
+        (void)sd_notifyf(0, "STATUS=%s%u of %u slots building, %zu waiting%s%s",
+                         worker->draining ? "draining: " : "", worker->n_running,
+                         worker->config->build.slots, waiting,
+                         worker->block_reason ? "; stopped: " : "",
+                         worker->block_reason ? worker->block_reason : "");
+}
+
+void worker_block(Worker *worker, const char *reason)
+{
+        if (!worker->block_reason || strcmp(worker->block_reason, reason) != 0)
+                log_error("taking no builds until this is mended (next try every %d s): %s",
+                          BLOCK_SECONDS, reason);
+        replace_string(&worker->block_reason, reason);
+        requeue_all(worker, &worker->held);
+        consumer_pause(worker->consumer);
+        arm_timer(worker->block_timer, BLOCK_SECONDS * USEC_PER_SECOND);
+        say_status(worker);
+        if (worker->options.until_idle)
+                (void)sd_event_exit(worker->event, 1); // it would never be idle
+}
+
+static int on_block_over(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        Worker *worker = userdata;
+
+        (void)source;
+        (void)usec;
+        if (!worker->draining)
+                consumer_resume(worker->consumer);
+        worker_schedule(worker);
+        return 0;
+}
+
+static int on_hold_over(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        Worker *worker = userdata;
+
+        (void)source;
+        (void)usec;
+        log_debug("all slots are busy: %zu deliveries go back to the queue", worker->held.n);
+        requeue_all(worker, &worker->held);
+        consumer_pause(worker->consumer);
+        return 0;
+}
+
+bool worker_is_blocked(const Worker *worker)
+{
+        int enabled = SD_EVENT_OFF;
+
+        (void)sd_event_source_get_enabled(worker->block_timer, &enabled);
+        return enabled != SD_EVENT_OFF;
+}
+
+static bool slot_is_free(const Worker *worker)
+{
+        return worker->n_running < worker->config->build.slots;
+}
+
+static Job *next_startable(Worker *worker)
+{
+        for (Job *job = worker->jobs; job; job = job->next) {
+                if (job_can_start(job))
+                        return job;
+        }
+        return NULL;
+}
+
+static void arm_hold_timer(Worker *worker)
+{
+        int enabled = SD_EVENT_OFF;
+
+        (void)sd_event_source_get_enabled(worker->hold_timer, &enabled);
+        if (!worker->held.n)
+                disarm(worker->hold_timer);
+        else if (enabled == SD_EVENT_OFF)
+                arm_timer(worker->hold_timer, HOLD_SECONDS * USEC_PER_SECOND);
+}
+
+void worker_schedule(Worker *worker)
+{
+        while (!worker->draining && !worker_is_blocked(worker) && slot_is_free(worker)) {
+                Job *job = next_startable(worker);
+
+                if (job) {
+                        job_start(job, NULL);
+                        continue;
+                }
+                if (!worker->held.n)
+                        break;
+                worker_take_delivery(worker, delivery_list_pop(&worker->held));
+        }
+        if (worker->block_reason && !worker_is_blocked(worker)) {
+                log_notice("taking builds again");
+                free(TAKE_PTR(worker->block_reason));
+        }
+        if (!worker->draining && !worker_is_blocked(worker) && slot_is_free(worker))
+                consumer_resume(worker->consumer);
+        arm_hold_timer(worker);
+        say_status(worker);
+        if (worker->draining && !worker->n_running)
+                (void)sd_event_exit(worker->event, 0);
+}
+
+static void on_delivery(Consumer *consumer, Delivery *delivery, void *userdata)
+{
+        Worker *worker = userdata;
+
+        if (worker->draining || worker_is_blocked(worker)) {
+                consumer_requeue(consumer, delivery);
+                return;
+        }
+        worker->idle_checks = 0;
+        delivery_list_add(&worker->held, delivery);
+        worker_schedule(worker);
+}
+
+static void on_connection(Consumer *consumer, const Error *err, void *userdata)
+{
+        Worker *worker = userdata;
+
+        (void)consumer;
+        if (err) {
+                log_error("queue: %s", err->text);
+                worker->connected = false;
+                // They are the broker's again.
+                forget_all(&worker->held);
+                arm_hold_timer(worker);
+                return;
+        }
+        worker->connected = true;
+        log_info("connected to the queue %s", worker->config->global.queue);
+}
+
+// ---- signals and timers -------------------------------------------------------------------
+
+static void stop_builds(Worker *worker)
+{
+        worker->stopping = true;
+        log_notice("stopping %u builds", worker->n_running);
+        for (Job *job = worker->jobs; job; job = job->next) {
+                if (job->run)
+                        packer_run_stop(job->run, "rabbit2packer was stopped");
+        }
+}
+
+static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo *info,
+                          void *userdata)
+{
+        Worker *worker = userdata;
+
+        (void)source;
+        (void)info;
+        if (worker->draining) {
+                stop_builds(worker);
+                return 0;
+        }
+        worker->draining = true;
+        log_notice("draining: %u builds run to their end, no more are taken (a second signal "
+                   "stops them)",
+                   worker->n_running);
+        (void)sd_notify(0, "STOPPING=1");
+        consumer_pause(worker->consumer);
+        requeue_all(worker, &worker->held);
+        worker_schedule(worker);
+        return 0;
+}
+
+static bool queue_is_empty(Worker *worker)
+{
+        Error err = ERROR_NONE;
+        int64_t ready = -1;
+        int r = worker->config->global.transport == TRANSPORT_LOCAL
+                        ? store_queue_count(worker->store, worker->config->global.queue, &ready,
+                                            &err)
+                        : queue_probe(worker->config, &ready, &err);
+
+        return r >= 0 && ready <= 0;
+}
+
+static int on_idle_check(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        Worker *worker = userdata;
+
+        (void)usec;
+        if (worker->jobs || worker->held.n || worker->journal.n || !worker->connected ||
+            !queue_is_empty(worker))
+                worker->idle_checks = 0;
+        else if (++worker->idle_checks >= IDLE_CHECKS)
+                return sd_event_exit(worker->event, 0);
+        arm_timer(source, IDLE_CHECK_USEC);
+        return 0;
+}
+
+static int on_keep_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        Worker *worker = userdata;
+        Error err = ERROR_NONE;
+        size_t removed = 0;
+
+        (void)usec;
+        if (log_keeper_run(worker->config->build.log_dir, worker->config->build.log_keep_days,
+                           &removed, &err) < 0)
+                log_warning("%s", err.text);
+        else if (removed)
+                log_info("removed %zu build logs older than %lld days (LOG_KEEP_DAYS)", removed,
+                         (long long)worker->config->build.log_keep_days);
+        arm_timer(source, KEEP_SECONDS * USEC_PER_SECOND);
+        return 0;
+}
+
+// ---- life ---------------------------------------------------------------------------------
+
+static int add_timer(Worker *worker, sd_event_time_handler_t handler, sd_event_source **ret)
+{
+        int r = sd_event_add_time(worker->event, ret, CLOCK_MONOTONIC, 0, 0, handler, worker);
+
+        return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
+}
+
+static int add_sources(Worker *worker, Error *err)
+{
+        int r = sd_event_add_signal(worker->event, &worker->sigterm, SIGTERM, on_stop_signal,
+                                    worker);
+
+        if (r >= 0)
+                r = sd_event_add_signal(worker->event, &worker->sigint, SIGINT, on_stop_signal,
+                                        worker);
+        if (r >= 0)
+                r = sd_event_add_defer(worker->event, &worker->commit, on_commit, worker);
+        // Whatever else is ready goes first, so that one commit serves it all.
+        if (r >= 0)
+                r = sd_event_source_set_priority(worker->commit, SD_EVENT_PRIORITY_IDLE);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(worker->commit, SD_EVENT_OFF);
+        if (r >= 0)
+                r = add_timer(worker, on_hold_over, &worker->hold_timer);
+        if (r >= 0)
+                r = add_timer(worker, on_block_over, &worker->block_timer);
+        if (r >= 0)
+                r = add_timer(worker, on_idle_check, &worker->idle_timer);
+        if (r >= 0)
+                r = add_timer(worker, on_keep_time, &worker->keep_timer);
+        return r < 0 ? error_set(err, -r, "cannot set up the event loop: %s", strerror(-r)) : 0;
+}
+
+static int make_dirs(const Config *config, Error *err)
+{
+        const char *const dirs[] = {config->global.state_dir, config->build.log_dir,
+                                    config->build.build_file_dir};
+
+        for (size_t at = 0; at < ELEMENTSOF(dirs); at++) {
+                int r = fs_make_dirs(dirs[at], 0750, err);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int lock_state(Worker *worker, Error *err)
+{
+        _cleanup_free_ char *path = fs_join(worker->config->global.state_dir, "worker.lock");
+        int r = fs_lock(path, &worker->lock_fd, err);
+
+        if (r == FS_LOCKED)
+                return error_set(err, EBUSY,
+                                 "another rabbit2packer works in %s (it holds %s); give this one "
+                                 "its own STATE_DIR or stop the other",
+                                 worker->config->global.state_dir, path);
+        return r;
+}
+
+static int start(Worker *worker, Error *err)
+{
+        static const ConsumerCallbacks callbacks = {on_delivery, on_connection};
+        const Config *config = worker->config;
+        int r = make_dirs(config, err);
+
+        if (r == 0)
+                r = lock_state(worker, err);
+        if (r == 0)
+                r = store_open(config->global.state_dir, STORE_BUILDS, STORE_READ_WRITE,
+                               &worker->store, err);
+        if (r == 0)
+                r = packer_workspace_sweep(config->global.state_dir, err);
+        if (r == 0)
+                r = add_sources(worker, err);
+        if (r == 0)
+                r = worker_recover(worker, err);
+        if (r == 0)
+                // Twice the slots: while builds of a blink run, the next are here already.
+                r = consumer_new(config, worker->store, worker->event, 2 * config->build.slots,
+                                 &callbacks, worker, &worker->consumer, err);
+        if (r < 0)
+                return r;
+        arm_timer(worker->keep_timer, 0);
+        if (worker->options.until_idle)
+                arm_timer(worker->idle_timer, IDLE_CHECK_USEC);
+        worker_schedule(worker);
+        return 0;
+}
+
+int worker_new(const Config *config, const WorkerOptions *options, sd_event *event, Worker **ret,
+               Error *err)
+{
+        _cleanup_(worker_free_p) Worker *worker = xcalloc(1, sizeof *worker);
+        int r;
+
+        worker->config = config;
+        worker->options = *options;
+        worker->event = sd_event_ref(event);
+        worker->lock_fd = -1;
+        worker->redactor = redactor_new();
+        r = start(worker, err);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(worker);
+        return 0;
+}
+
+void worker_free(Worker *worker)
+{
+        sd_event_source **sources[] = {
+                &worker->sigterm,     &worker->sigint,     &worker->commit,    &worker->hold_timer,
+                &worker->block_timer, &worker->idle_timer, &worker->keep_timer};
+
+        if (worker->store && store_in_transaction(worker->store) && worker->commit)
+                (void)on_commit(worker->commit, worker);
+        while (worker->jobs)
+                job_free(worker->jobs);
+        forget_all(&worker->held);
+        forget_all(&worker->journal);
+        free(worker->held.items);
+        free(worker->journal.items);
+        if (worker->consumer)
+                consumer_free(worker->consumer);
+        for (size_t at = 0; at < ELEMENTSOF(sources); at++)
+                (void)sd_event_source_unref(*sources[at]);
+        if (worker->store)
+                store_close(worker->store);
+        if (worker->lock_fd >= 0)
+                (void)close(worker->lock_fd);
+        auth_env_done(&worker->auth);
+        redactor_free(worker->redactor);
+        free(worker->block_reason);
+        (void)sd_event_unref(worker->event);
+        free(worker);
+}
