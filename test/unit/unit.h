@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "util/error.h"
+#include "util/fs.h"
 
 // Fails the test with the error's words if r < 0.
 #define assert_ok(r, err)                                                                          \
@@ -28,3 +29,25 @@
                 if (!strstr(text_, part_))                                                         \
                         fail_msg("\"%s\" does not contain \"%s\"", text_, part_);                  \
         } while (0)
+
+// Setup and teardown for cmocka_unit_test_setup_teardown: *state is the path of an empty folder of
+// the test's own, removed with everything in it.
+static inline int unit_make_folder(void **state)
+{
+        const char *root = getenv("TMPDIR");
+        char *path = fs_join(root ? root : "/tmp", "packuilon-unit-XXXXXX");
+
+        *state = mkdtemp(path);
+        return *state ? 0 : -1;
+}
+
+static inline int unit_remove_folder(void **state)
+{
+        int r = fs_remove_tree(*state, NULL);
+
+        free(*state);
+        return r;
+}
+
+#define unit_test_in_folder(test)                                                                  \
+        cmocka_unit_test_setup_teardown(test, unit_make_folder, unit_remove_folder)
