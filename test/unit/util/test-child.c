@@ -1,0 +1,349 @@
+#include "../unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "util/buf.h"
+#include "util/child.h"
+#include "util/clock.h"
+#include "util/macro.h"
+
+#define GENEROUS_MS (60 * 1000)
+#define ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
+#define SH(script) ARGV("/bin/sh", "-c", script)
+
+static void capture(const ChildSpec *spec, Buf *out, int expected_code)
+{
+        Error err = ERROR_NONE;
+        int status = -1;
+
+        assert_ok(child_capture(spec, GENEROUS_MS, out, &status, &err), err);
+        assert_int_equal(child_exit_code(status), expected_code);
+}
+
+static void test_collects_both_streams(void **state)
+{
+        _cleanup_buf_ Buf out = BUF_INIT(100);
+
+        (void)state;
+        capture(&(ChildSpec){.argv = SH("echo out; echo err >&2; exit 3")}, &out, 3);
+        assert_string_equal(buf_str(&out), "out\nerr\n");
+}
+
+static void test_output_over_the_limit_is_dropped(void **state)
+{
+        _cleanup_buf_ Buf out = BUF_INIT(5);
+
+        (void)state;
+        // More than a pipe holds, so it must be read for the program to end.
+        capture(&(ChildSpec){.argv = ARGV("head", "-c", "300000", "/dev/zero")}, &out, 0);
+        assert_int_equal(out.len, 5);
+}
+
+static void test_large_output_comes_whole(void **state)
+{
+        _cleanup_buf_ Buf out = BUF_INIT(400000);
+
+        (void)state;
+        capture(&(ChildSpec){.argv = ARGV("head", "-c", "300000", "/dev/zero")}, &out, 0);
+        assert_int_equal(out.len, 300000);
+}
+
+static void test_environment_cwd_and_stdin(void **state)
+{
+        _cleanup_buf_ Buf out = BUF_INIT(1000), ours = BUF_INIT(1000);
+
+        (void)state;
+        capture(&(ChildSpec){.argv = SH("pwd; echo $WORD-$HOME; cat; readlink /proc/self/fd/0"),
+                             .envp = ARGV("WORD=said"),
+                             .cwd = "/usr"},
+                &out, 0);
+        assert_string_equal(buf_str(&out), "/usr\nsaid-\n/dev/null\n");
+
+        assert_int_equal(setenv("PACKUILON_TEST", "inherited", 1), 0);
+        capture(&(ChildSpec){.argv = SH("echo $PACKUILON_TEST")}, &ours, 0);
+        assert_string_equal(buf_str(&ours), "inherited\n");
+}
+
+static void test_no_output_wanted(void **state)
+{
+        Error err = ERROR_NONE;
+        int status = -1;
+        pid_t pid = -1;
+
+        (void)state;
+        assert_ok(child_spawn(&(ChildSpec){.argv = SH("test \"$(readlink /proc/self/fd/1)\" = x"
+                                                      " || test /dev/null -ef /proc/self/fd/1"),
+                                           .out_fd = -1},
+                              &pid, &err),
+                  err);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(child_exit_code(status), 0);
+}
+
+static void test_no_descriptor_is_inherited(void **state)
+{
+        _cleanup_close_ int leak = open("/dev/null", O_RDONLY); // without O_CLOEXEC on purpose
+        _cleanup_buf_ Buf out = BUF_INIT(1000);
+
+        (void)state;
+        assert_true(leak >= 0);
+        // ls has the three and the folder it reads.
+        capture(&(ChildSpec){.argv = ARGV("ls", "/proc/self/fd")}, &out, 0);
+        assert_string_equal(buf_str(&out), "0\n1\n2\n3\n");
+}
+
+static void test_signals_are_by_default_and_open(void **state)
+{
+        _cleanup_buf_ Buf out = BUF_INIT(1000);
+        sigset_t blocked, before;
+
+        (void)state;
+        (void)sigemptyset(&blocked);
+        (void)sigaddset(&blocked, SIGTERM);
+        assert_int_equal(sigprocmask(SIG_BLOCK, &blocked, &before), 0);
+        assert_true(signal(SIGPIPE, SIG_IGN) != SIG_ERR);
+        capture(&(ChildSpec){.argv = ARGV("grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status")},
+                &out, 0);
+        assert_true(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
+        assert_string_equal(buf_str(&out), "SigBlk:\t0000000000000000\n"
+                                           "SigIgn:\t0000000000000000\n");
+        // Ours is as it was.
+        assert_int_equal(sigprocmask(SIG_SETMASK, &before, &blocked), 0);
+        assert_true(sigismember(&blocked, SIGTERM));
+        assert_false(sigismember(&blocked, SIGHUP));
+}
+
+static void test_works_with_our_streams_closed(void **state)
+{
+        pid_t pid = fork();
+        int status = -1;
+
+        (void)state;
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                _cleanup_buf_ Buf out = BUF_INIT(100);
+
+                (void)close(STDIN_FILENO);
+                (void)close(STDOUT_FILENO);
+                (void)close(STDERR_FILENO);
+                if (child_capture(&(ChildSpec){.argv = SH("echo a; echo b >&2")}, GENEROUS_MS, &out,
+                                  &status, NULL) < 0)
+                        _exit(1);
+                _exit(strcmp(buf_str(&out), "a\nb\n") == 0 ? 0 : 2);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(child_exit_code(status), 0);
+}
+
+static void test_session(void **state)
+{
+        Error err = ERROR_NONE;
+        int status = -1;
+        pid_t pid = -1;
+
+        (void)state;
+        assert_ok(child_spawn(&(ChildSpec){.argv = ARGV("sleep", "60"),
+                                           .out_fd = -1,
+                                           .new_session = true},
+                              &pid, &err),
+                  err);
+        assert_int_equal(getsid(pid), pid);
+        assert_int_equal(kill(-pid, SIGKILL), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(child_exit_code(status), 128 + SIGKILL);
+
+        assert_ok(child_spawn(&(ChildSpec){.argv = ARGV("sleep", "60"), .out_fd = -1}, &pid, &err),
+                  err);
+        assert_int_equal(getsid(pid), getsid(0));
+        assert_int_equal(kill(pid, SIGTERM), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(child_exit_code(status), 128 + SIGTERM);
+}
+
+// A process between us and the child dies; the child's end of the pipe closes with it.
+static void test_dies_with_its_parent(void **state)
+{
+        char byte;
+        pid_t middle;
+        int fds[2];
+
+        (void)state;
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        middle = fork();
+        assert_true(middle >= 0);
+        if (middle == 0) {
+                pid_t pid;
+
+                (void)close(fds[0]);
+                if (child_spawn(&(ChildSpec){.argv = ARGV("sleep", "600"),
+                                             .out_fd = fds[1],
+                                             .new_session = true,
+                                             .death_signal = SIGTERM},
+                                &pid, NULL) < 0)
+                        _exit(1);
+                (void)raise(SIGKILL);
+        }
+        (void)close(fds[1]);
+        (void)alarm(GENEROUS_MS / 1000); // ends the test if the child does not
+        assert_int_equal(read(fds[0], &byte, 1), 0);
+        (void)alarm(0);
+        (void)close(fds[0]);
+        assert_int_equal(waitpid(middle, NULL, 0), middle);
+}
+
+static void test_timeout_kills_the_group(void **state)
+{
+        _cleanup_buf_ Buf out = BUF_INIT(100);
+        int64_t start = clock_mono_ms();
+        Error err = ERROR_NONE;
+        int status = -1;
+        long grandchild;
+
+        (void)state;
+        assert_int_equal(child_capture(&(ChildSpec){.argv = SH("sleep 600 & echo $!; wait")}, 300,
+                                       &out, &status, &err),
+                         -ETIMEDOUT);
+        assert_contains(err.text, "/bin/sh did not end within 300 ms");
+        assert_int_equal(child_exit_code(status), 128 + SIGKILL);
+        assert_true(clock_mono_ms() - start < GENEROUS_MS);
+        grandchild = strtol(buf_str(&out), NULL, 10);
+        assert_true(grandchild > 1);
+        // Gone, or a zombie that init has not seen yet.
+        while (kill((pid_t)grandchild, 0) == 0) {
+                char path[64], *stat_line;
+                _cleanup_buf_ Buf stat_buf = BUF_INIT(4096);
+
+                (void)snprintf(path, sizeof path, "/proc/%ld/stat", grandchild);
+                if (fs_read_file(path, &stat_buf, NULL) < 0)
+                        break;
+                stat_line = strrchr(buf_str(&stat_buf), ')');
+                assert_non_null(stat_line);
+                if (stat_line[2] == 'Z')
+                        break;
+                assert_true(clock_mono_ms() - start < GENEROUS_MS);
+        }
+}
+
+static void test_timeout_holds_without_output(void **state)
+{
+        _cleanup_buf_ Buf out = BUF_INIT(100);
+        int status = -1;
+
+        (void)state;
+        // It closes its streams: the end of the pipe is not the end of the program.
+        assert_int_equal(child_capture(&(ChildSpec){.argv = SH("exec sleep 600 >&- 2>&-")}, 300,
+                                       &out, &status, NULL),
+                         -ETIMEDOUT);
+        assert_int_equal(
+                child_capture(&(ChildSpec){.argv = ARGV("sleep", "600")}, 0, &out, &status, NULL),
+                -ETIMEDOUT);
+}
+
+static void test_a_process_left_behind_is_not_waited_for(void **state)
+{
+        _cleanup_buf_ Buf out = BUF_INIT(100);
+        int64_t start = clock_mono_ms();
+        pid_t left;
+
+        (void)state;
+        capture(&(ChildSpec){.argv = SH("sleep 600 & echo $!")}, &out, 0);
+        assert_true(clock_mono_ms() - start < GENEROUS_MS);
+        left = (pid_t)strtol(buf_str(&out), NULL, 10);
+        assert_true(left > 1);
+        assert_int_equal(kill(left, SIGKILL), 0);
+}
+
+static void test_what_cannot_run(void **state)
+{
+        _cleanup_free_ char *script = fs_join(*state, "script");
+        Error err = ERROR_NONE;
+        pid_t pid = -1;
+
+        assert_int_equal(child_spawn(&(ChildSpec){.argv = ARGV("packuilon-no-such"), .out_fd = -1},
+                                     &pid, &err),
+                         -ENOENT);
+        assert_contains(err.text, "cannot run packuilon-no-such: there is no such program in PATH");
+        assert_int_equal(
+                child_spawn(&(ChildSpec){.argv = ARGV("/no/such"), .out_fd = -1}, &pid, &err),
+                -ENOENT);
+        assert_string_equal(err.text, "cannot run /no/such: No such file or directory");
+        assert_ok(fs_write_atomic(script, "x", 1, 0600, FS_NO_SYNC, &err), err);
+        assert_int_equal(child_spawn(&(ChildSpec){.argv = ARGV(script), .out_fd = -1}, &pid, &err),
+                         -EACCES);
+        assert_int_equal(
+                child_spawn(&(ChildSpec){.argv = ARGV("true"), .cwd = "/no/folder", .out_fd = -1},
+                            &pid, &err),
+                -ENOENT);
+        assert_contains(err.text, "in the folder /no/folder: No such file");
+        assert_int_equal(
+                child_spawn(&(ChildSpec){.argv = ARGV("true"), .out_fd = 9999}, &pid, &err),
+                -EBADF);
+        assert_contains(err.text, "standard streams");
+        assert_int_equal(
+                child_spawn(&(ChildSpec){.argv = ARGV("true"), .out_fd = -1, .death_signal = 9999},
+                            &pid, &err),
+                -EINVAL);
+        assert_contains(err.text, "our death");
+        assert_int_equal(pid, -1);
+        assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); // none was left
+        assert_int_equal(child_capture(&(ChildSpec){.argv = ARGV("/no/such")}, 1000,
+                                       &(Buf){.max = 9}, &(int){0}, &err),
+                         -ENOENT);
+}
+
+static void test_path_counts_absolute_folders_only(void **state)
+{
+        _cleanup_free_ char *program = fs_join(*state, "tool"), *kept = NULL, *path = NULL;
+        _cleanup_free_ char *folder = fs_join(*state, "folder/tool");
+        _cleanup_close_ int home = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        static const char script[] = "#!/bin/sh\necho found\n";
+        _cleanup_buf_ Buf out = BUF_INIT(100);
+        const ChildSpec spec = {.argv = ARGV("tool"), .out_fd = -1};
+        Error err = ERROR_NONE;
+        pid_t pid;
+
+        kept = strdup(getenv("PATH"));
+        assert_ok(fs_write_atomic(program, script, strlen(script), 0700, FS_NO_SYNC, &err), err);
+        assert_ok(fs_make_dirs(folder, 0700, &err), err);
+        assert_int_equal(chdir(*state), 0);
+        assert_int_equal(setenv("PATH", ".:", 1), 0);
+        assert_int_equal(child_spawn(&spec, &pid, &err), -ENOENT);
+        assert_int_equal(fchdir(home), 0);
+
+        // A folder of that name does not hide the program.
+        *strrchr(folder, '/') = '\0';
+        assert_true(asprintf(&path, "/no/such:%s:%s", folder, (char *)*state) > 0);
+        assert_int_equal(setenv("PATH", path, 1), 0);
+        capture(&spec, &out, 0);
+        assert_string_equal(buf_str(&out), "found\n");
+
+        assert_int_equal(unsetenv("PATH"), 0);
+        capture(&(ChildSpec){.argv = ARGV("true")}, &out, 0);
+        assert_int_equal(setenv("PATH", kept, 1), 0);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_collects_both_streams),
+                cmocka_unit_test(test_output_over_the_limit_is_dropped),
+                cmocka_unit_test(test_large_output_comes_whole),
+                cmocka_unit_test(test_environment_cwd_and_stdin),
+                cmocka_unit_test(test_no_output_wanted),
+                cmocka_unit_test(test_no_descriptor_is_inherited),
+                cmocka_unit_test(test_signals_are_by_default_and_open),
+                cmocka_unit_test(test_works_with_our_streams_closed),
+                cmocka_unit_test(test_session),
+                cmocka_unit_test(test_dies_with_its_parent),
+                cmocka_unit_test(test_timeout_kills_the_group),
+                cmocka_unit_test(test_timeout_holds_without_output),
+                cmocka_unit_test(test_a_process_left_behind_is_not_waited_for),
+                unit_test_in_folder(test_what_cannot_run),
+                unit_test_in_folder(test_path_counts_absolute_folders_only),
+        };
+
+        return cmocka_run_group_tests_name("child", tests, NULL, NULL);
+}
