@@ -1,0 +1,1 @@
+"""What the integration tests are made of: a site in a folder, its servers and its programs."""
