@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -205,11 +204,13 @@ static int parse_options(const Program *program, int argc, char **argv, CommandL
         return 0;
 }
 
-static int check_arguments(const Program *program, int n, char *const *arguments, Error *err)
+static int check_arguments(const Program *program, char *const *arguments, Error *err)
 {
-        if (n < (int)program->min_arguments)
+        size_t n = strv_count(arguments);
+
+        if (n < program->min_arguments)
                 return error_set(err, EINVAL, "missing argument: %s", program->arguments);
-        if (n > (int)program->max_arguments)
+        if (n > program->max_arguments)
                 return error_set(err, EINVAL, "unexpected argument: %s",
                                  arguments[program->max_arguments]);
         return 0;
@@ -231,7 +232,7 @@ static int load_config(const Program *program, const char *path, Config **ret, E
 
         if (r < 0)
                 return r;
-        STRV_FOREACH (warning, (*ret)->warnings)
+        STRV_FOREACH (warning, program->tells_warnings ? NULL : (*ret)->warnings)
                 log_warning("%s", *warning);
         return program->require ? program->require(*ret, err) : 0;
 }
@@ -271,7 +272,7 @@ static int run_command_line(const Program *program, int argc, char **argv, const
                 return finish_output();
         if (program->commands)
                 return run_command(program, argc - optind, argv + optind, line.config_path);
-        if (check_arguments(program, argc - optind, argv + optind, &err) < 0)
+        if (check_arguments(program, argv + optind, &err) < 0)
                 return usage_error(program, err.text);
         return run_program(program, &line, argv + optind);
 }

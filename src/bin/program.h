@@ -21,6 +21,7 @@
 //     }
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "core/config.h"
@@ -59,6 +60,7 @@ typedef struct Program {
         const ProgramOption *options;
         size_t n_options;
         size_t options_size;
+        bool tells_warnings; // run says the configuration's warnings in its own way
         // Which part of the configuration must be there; NULL: any file that can be read will do.
         int (*require)(const Config *config, Error *err);
         // Does the work: 0, a ProgramStatus, or a negative errno, which means PROGRAM_FAILED.

@@ -1,0 +1,278 @@
+// packuilon check: would the programs work here, and if not, what is to be mended?
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "bin/check.h"
+#include "bin/packuilon.h"
+#include "bin/table.h"
+#include "core/store.h"
+#include "net/http.h"
+#include "net/queue.h"
+#include "util/alloc.h"
+#include "util/strutil.h"
+
+#define LINE_MAX_BYTES 2048
+#define LOW_SPACE_BYTES (UINT64_C(512) * 1024 * 1024)
+#define WORD_WIDTH 6
+
+// ---- lines --------------------------------------------------------------------------------
+
+static void say(Colour colour, const char *word, const char *what, const char *fmt, va_list args)
+        printf_like(4, 0);
+
+static void say(Colour colour, const char *word, const char *what, const char *fmt, va_list args)
+{
+        _cleanup_free_ char *text = xvasprintf(fmt, args);
+        _cleanup_free_ char *visible = str_visible(text, strlen(text), LINE_MAX_BYTES);
+
+        print_coloured(stdout, colour, word);
+        printf("%*s%s: %s\n", WORD_WIDTH - (int)strlen(word), "", what, visible);
+        (void)fflush(stdout); // the next check may take its time
+}
+
+void check_ok(Check *check, const char *what, const char *fmt, ...)
+{
+        va_list args;
+
+        (void)check;
+        va_start(args, fmt);
+        say(COLOUR_GREEN, "ok", what, fmt, args);
+        va_end(args);
+}
+
+void check_warn(Check *check, const char *what, const char *fmt, ...)
+{
+        va_list args;
+
+        (void)check;
+        va_start(args, fmt);
+        say(COLOUR_YELLOW, "warn", what, fmt, args);
+        va_end(args);
+}
+
+void check_fail(Check *check, const char *what, const char *fmt, ...)
+{
+        va_list args;
+
+        check->n_failed++;
+        va_start(args, fmt);
+        say(COLOUR_RED, "FAIL", what, fmt, args);
+        va_end(args);
+}
+
+// ---- files and folders ----------------------------------------------------------------------
+
+static void warn_if_public(Check *check, const char *what, const char *path)
+{
+        struct stat st;
+
+        if (stat(path, &st) == 0 && (st.st_mode & S_IROTH))
+                check_warn(check, what, "everybody can read the secrets in %s; chmod o-r it", path);
+}
+
+static void check_config_file(Check *check)
+{
+        const Config *config = check->config;
+
+        check_ok(check, "configuration", "%s", config->path);
+        STRV_FOREACH (warning, config->warnings)
+                check_warn(check, "configuration", "%s", *warning);
+        if (config->global.rabbit_pw)
+                warn_if_public(check, "configuration", config->path);
+}
+
+static void check_space(Check *check, const char *key, const char *path)
+{
+        struct statvfs fs;
+        uint64_t free_bytes;
+
+        if (statvfs(path, &fs) < 0)
+                return;
+        free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+        if (free_bytes < LOW_SPACE_BYTES)
+                check_warn(check, key, "%s has only %" PRIu64 " MiB left; make room", path,
+                           free_bytes / (1024 * 1024));
+}
+
+// The folder above a path that is not there yet.
+static char *nearest_folder(const char *path)
+{
+        char *folder = xstrdup(path);
+
+        while (access(folder, F_OK) < 0 && strchr(folder, '/')) {
+                char *slash = strrchr(folder, '/');
+
+                slash[slash == folder] = '\0';
+                if (slash == folder)
+                        break;
+        }
+        return folder;
+}
+
+static void check_folder(Check *check, const char *key, const char *path)
+{
+        _cleanup_free_ char *above = NULL;
+        struct stat st;
+
+        if (!path)
+                return;
+        if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) {
+                check_fail(check, key, "%s is not a folder", path);
+        } else if (access(path, R_OK | W_OK | X_OK) == 0) {
+                check_ok(check, key, "%s", path);
+                check_space(check, key, path);
+        } else if (errno == ENOENT) {
+                above = nearest_folder(path);
+                if (access(above, W_OK | X_OK) == 0)
+                        check_ok(check, key, "%s is not there yet and will be made", path);
+                else
+                        check_fail(check, key, "%s is not there and %s cannot be written; make it",
+                                   path, above);
+        } else {
+                check_fail(check, key, "%s cannot be used by this user: %s; chown it", path,
+                           strerror(errno));
+        }
+}
+
+static void check_stores(Check *check)
+{
+        static const struct {
+                StoreKind kind;
+                const char *what;
+        } stores[] = {{STORE_PROFILES, "profiles.db"}, {STORE_BUILDS, "builds.db"}};
+
+        for (size_t at = 0; at < ELEMENTSOF(stores); at++) {
+                _cleanup_store_ Store *store = NULL;
+                Error err = ERROR_NONE;
+
+                if (store_open(check->config->global.state_dir, stores[at].kind, STORE_READ_ONLY,
+                               &store, &err) < 0)
+                        check_fail(check, stores[at].what, "%s", err.text);
+        }
+}
+
+// ---- the neighbours -------------------------------------------------------------------------
+
+static void check_index(Check *check)
+{
+        const ScanConfig *config = &check->config->scan;
+        const HttpLimits limits = {.parallel = 1, .timeout_seconds = config->http_timeout_seconds};
+        const HttpRequest request = {.url = config->profile_info_url,
+                                     .max_bytes = config->max_index_bytes};
+        _cleanup_buf_ Buf body = BUF_INIT(config->max_index_bytes);
+        Error err = ERROR_NONE;
+        long status;
+
+        if (http_get(&request, &limits, &status, &body, NULL, NULL, &err) < 0)
+                check_fail(check, "profile index", "%s; check PROFILE_INFO_URL", err.text);
+        else if (!memmem(body.data, body.len, "<profile", strlen("<profile")))
+                check_warn(check, "profile index", "%s lists no profile", config->profile_info_url);
+        else
+                check_ok(check, "profile index", "%s, %zu bytes", config->profile_info_url,
+                         body.len);
+}
+
+static void check_queue(Check *check)
+{
+        const GlobalConfig *config = &check->config->global;
+        const char *what = config->transport == TRANSPORT_AMQP ? "broker" : "local queue";
+        Error err = ERROR_NONE;
+        int64_t ready;
+
+        if (queue_probe(check->config, &ready, &err) < 0)
+                check_fail(check, what, "%s", err.text);
+        else if (ready < 0)
+                check_ok(check, what, "queue %s will be made with the first message",
+                         config->queue);
+        else
+                check_ok(check, what, "queue %s, %" PRId64 " waiting", config->queue, ready);
+}
+
+static void check_scan(Check *check)
+{
+        const ScanConfig *config = &check->config->scan;
+        Error err = ERROR_NONE;
+
+        if (!config->profile_info_url && !config->profile_dir_url) {
+                check_warn(check, "cdb2rabbit", "not configured: it cannot run on this host");
+                return;
+        }
+        if (config_require_scan(check->config, &err) < 0) {
+                check_fail(check, "cdb2rabbit", "%s", err.text);
+                return;
+        }
+        check_index(check);
+        check_folder(check, "CACHE_DIR", config->cache_dir);
+}
+
+static bool check_auth_file(Check *check, AuthEnv *ret)
+{
+        const char *path = check->config->build.auth_file;
+        Error err = ERROR_NONE;
+
+        if (!path) {
+                check_warn(check, "auth file",
+                           "none: Packer gets no OpenStack credentials from us; "
+                           "set PACKER_AUTH_FILE to an openrc");
+                return false;
+        }
+        if (auth_file_read(path, ret, &err) < 0) {
+                check_fail(check, "auth file", "%s", err.text);
+                return false;
+        }
+        check_ok(check, "auth file", "%s", path);
+        warn_if_public(check, "auth file", path);
+        return true;
+}
+
+static void check_build(Check *check)
+{
+        const BuildConfig *config = &check->config->build;
+        AuthEnv auth = {0};
+        Error err = ERROR_NONE;
+        bool has_auth;
+
+        if (!config->images_config && !config->template_map && !config->template_file) {
+                check_warn(check, "rabbit2packer", "not configured: it cannot run on this host");
+                return;
+        }
+        if (config_require_build(check->config, &err) < 0) {
+                check_fail(check, "rabbit2packer", "%s", err.text);
+                return;
+        }
+        check_folder(check, "LOG_DIR", config->log_dir);
+        check_folder(check, "BUILD_FILE_DIR", config->build_file_dir);
+        has_auth = check_auth_file(check, &auth);
+        check_source_images(check);
+        check_packer(check, has_auth ? &auth : NULL);
+        auth_env_done(&auth);
+}
+
+static int run(const Invocation *invocation, Error *err)
+{
+        Check check = {.config = invocation->config};
+
+        check_config_file(&check);
+        check_folder(&check, "STATE_DIR", check.config->global.state_dir);
+        check_stores(&check);
+        check_queue(&check);
+        check_scan(&check);
+        check_build(&check);
+        if (!check.n_failed)
+                return 0;
+        (void)error_set(err, EINVAL, "%zu checks failed", check.n_failed);
+        return PROGRAM_FAILED;
+}
+
+const Program packuilon_check = {
+        .name = "packuilon check",
+        .summary = "Look whether the programs would work here; say how to mend what would not.",
+        .details = "Run it as the user that the programs run as. It writes nothing and builds "
+                   "nothing.\n",
+        .tells_warnings = true,
+        .run = run,
+};
