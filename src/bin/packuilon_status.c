@@ -263,7 +263,8 @@ static int run(const Invocation *invocation, Error *err)
                 r = gather_profiles(&status, err);
         if (r != 0)
                 return r;
-        (void)queue_probe(status.config, &status.ready, &status.queue_error);
+        if (queue_probe(status.config, &status.ready, &status.queue_error) < 0)
+                status.ready = -1; // queue_error says why; the builds are shown all the same
         if (options->json)
                 r = print_json(&status, err);
         else
