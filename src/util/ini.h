@@ -4,15 +4,17 @@
 // Beyond Python: every entry knows its line, and a key or section given twice is an error.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "util/error.h"
 
 typedef struct IniEntry {
-        char *section; // as written
-        char *key;     // lower case
-        char *value;   // interpolated, without surrounding white space
-        unsigned line; // 1-based
+        char *section;     // as written
+        char *key;         // lower case
+        char *value;       // interpolated, without surrounding white space
+        unsigned line;     // 1-based
+        bool from_default; // given in [DEFAULT], not in the section itself
 } IniEntry;
 
 typedef struct Ini {
@@ -21,7 +23,7 @@ typedef struct Ini {
         size_t n_entries;
 } Ini;
 
-// Limits: 1 MiB of text, 64 KiB a value, 10 levels of interpolation. `name` is the file's name for
-// messages: "NAME:LINE: …".
+// Limits: 1 MiB of text, 4096 entries, 64 KiB a value, 4 MiB of values, 10 levels of interpolation.
+// `name` is the file's name for messages: "NAME:LINE: …".
 int ini_parse(const char *name, const char *text, size_t len, Ini *ret, Error *err) must_check;
 void ini_done(Ini *ini);
