@@ -1,0 +1,138 @@
+#include <errno.h>
+#include <string.h>
+
+#include "core/store_internal.h"
+#include "util/alloc.h"
+
+// ---- profiles ------------------------------------------------------------------------------
+
+static int visit_profile(const Query *query, StoreProfileFn fn, void *userdata)
+{
+        _cleanup_free_ char *error = query_column_text(query, 2);
+        const ProfileRecord record = {.name = (const char *)sqlite3_column_text(query->stmt, 0),
+                                      .mtime = sqlite3_column_int64(query->stmt, 1),
+                                      .error = error};
+
+        return fn(&record, userdata);
+}
+
+int store_profiles_each(Store *store, StoreProfileFn fn, void *userdata, Error *err)
+{
+        _cleanup_query_ Query query = query_new(store, "SELECT name, mtime, error FROM profile");
+        int r;
+
+        while ((r = query_step(&query, "read the profiles", err)) == QUERY_ROW) {
+                r = visit_profile(&query, fn, userdata);
+                if (r < 0)
+                        return r;
+        }
+        return r;
+}
+
+// False when the column is NULL; a value of another size cannot be ours.
+static bool column_digest(const Query *query, int at, Digest *ret)
+{
+        const void *data = sqlite3_column_blob(query->stmt, at);
+
+        if (!data || (size_t)sqlite3_column_bytes(query->stmt, at) != sizeof ret->bytes)
+                return false;
+        memcpy(ret->bytes, data, sizeof ret->bytes);
+        return true;
+}
+
+int store_profile_get(Store *store, const char *name, ProfileRecord *ret, Error *err)
+{
+        static const char sql[] =
+                "SELECT mtime, error, raw, content, ignored FROM profile WHERE name = ?";
+        _cleanup_query_ Query query = query_cached(store, sql);
+        ProfileRecord record = {.name = name};
+        int r;
+
+        query_text(&query, name);
+        r = query_step(&query, "read a profile", err);
+        if (r != QUERY_ROW)
+                return r < 0 ? r : STORE_NOT_FOUND;
+        record.mtime = query_column_int(&query, 0, 0);
+        record.error = query_column_text(&query, 1);
+        record.has_content = column_digest(&query, 2, &record.raw) &&
+                             column_digest(&query, 3, &record.content) &&
+                             column_digest(&query, 4, &record.ignore);
+        *ret = record;
+        return 0;
+}
+
+void profile_record_done(ProfileRecord *record)
+{
+        free(TAKE_PTR(record->error));
+}
+
+static void bind_digest(Query *query, const ProfileRecord *record, const Digest *digest)
+{
+        if (record->has_content)
+                query_blob(query, digest->bytes, sizeof digest->bytes);
+        else
+                query_null(query);
+}
+
+int store_profile_put(Store *store, const ProfileRecord *record, Error *err)
+{
+        static const char sql[] =
+                "INSERT OR REPLACE INTO profile (name, mtime, error, raw, content, ignored)"
+                " VALUES (?, ?, ?, ?, ?, ?)";
+        _cleanup_query_ Query query = query_cached(store, sql);
+
+        query_text(&query, record->name);
+        query_int(&query, record->mtime);
+        query_text(&query, record->error);
+        bind_digest(&query, record, &record->raw);
+        bind_digest(&query, record, &record->content);
+        bind_digest(&query, record, &record->ignore);
+        return query_run(&query, "write a profile", err);
+}
+
+int store_profile_delete(Store *store, const char *name, Error *err)
+{
+        static const char sql[] = "DELETE FROM profile WHERE name = ?";
+        _cleanup_query_ Query query = query_cached(store, sql);
+
+        query_text(&query, name);
+        return query_run(&query, "delete a profile", err);
+}
+
+// ---- small values --------------------------------------------------------------------------
+
+int store_meta_get(Store *store, const char *key, char **ret, Error *err)
+{
+        static const char sql[] = "SELECT value FROM meta WHERE key = ?";
+        _cleanup_query_ Query query = query_cached(store, sql);
+        int r;
+
+        query_text(&query, key);
+        r = query_step(&query, "read a value", err);
+        if (r < 0)
+                return r;
+        *ret = r == QUERY_ROW ? query_column_text(&query, 0) : NULL;
+        return 0;
+}
+
+static int meta_unset(Store *store, const char *key, Error *err)
+{
+        static const char sql[] = "DELETE FROM meta WHERE key = ?";
+        _cleanup_query_ Query query = query_cached(store, sql);
+
+        query_text(&query, key);
+        return query_run(&query, "delete a value", err);
+}
+
+int store_meta_set(Store *store, const char *key, const char *value, Error *err)
+{
+        static const char sql[] = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)";
+        _cleanup_query_ Query query = {0};
+
+        if (!value)
+                return meta_unset(store, key, err);
+        query = query_cached(store, sql);
+        query_text(&query, key);
+        query_text(&query, value);
+        return query_run(&query, "write a value", err);
+}

@@ -1,0 +1,95 @@
+// The tables of both files. A released step is never changed: what comes later is a further step.
+#include "core/store_internal.h"
+
+static const char *const profiles_steps[] = {
+        "CREATE TABLE profile ("
+        " name TEXT NOT NULL PRIMARY KEY,"
+        " mtime INTEGER NOT NULL,"
+        " error TEXT,"     // NULL: up to date
+        " raw BLOB,"       // the three digests are NULL until the profile was fetched
+        " content BLOB,"   //
+        " ignored BLOB"    //
+        ") WITHOUT ROWID;" //
+        "CREATE TABLE meta ("
+        " key TEXT NOT NULL PRIMARY KEY,"
+        " value TEXT NOT NULL"
+        ") WITHOUT ROWID;",
+};
+
+// A body is in a table of its own, once for each content: a change of state must not rewrite 100
+// MB, and the message in the queue and the builds that came from it share one copy. Which rows
+// refer to it is asked of the indexes on `body` when one of them ends (store_body_drop).
+//
+// AUTOINCREMENT: ids are handed out and shown, so none may come back for another row.
+static const char *const builds_steps[] = {
+        "CREATE TABLE body ("
+        " id INTEGER PRIMARY KEY,"
+        " digest BLOB NOT NULL UNIQUE," // SHA-256 of content
+        " content BLOB NOT NULL"
+        ");"
+        "CREATE TABLE message ("
+        " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " queue TEXT NOT NULL,"
+        " taken INTEGER NOT NULL DEFAULT 0,"
+        " body INTEGER NOT NULL REFERENCES body (id),"
+        " timestamp INTEGER NOT NULL,"
+        " message_id TEXT,"
+        " app_id TEXT,"
+        " entry TEXT,"
+        " content_id TEXT,"
+        " changes TEXT,"
+        " reason TEXT"
+        ");"
+        "CREATE INDEX message_free ON message (queue, id) WHERE taken = 0;"
+        "CREATE INDEX message_body ON message (body);"
+        "CREATE TABLE build ("
+        " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " build_id TEXT NOT NULL UNIQUE,"
+        " state TEXT NOT NULL," // build_state_name
+        " image TEXT,"
+        " template TEXT,"
+        " personality TEXT,"
+        " os TEXT,"
+        " source_image TEXT,"
+        " entry TEXT,"
+        " content_id TEXT,"
+        " message_id TEXT,"
+        " attempt INTEGER NOT NULL,"
+        " not_before_ms INTEGER," // reserved: when a further attempt may start
+        " queued_ms INTEGER NOT NULL,"
+        " started_ms INTEGER,"
+        " ended_ms INTEGER," // NULL: not over
+        " pid INTEGER,"
+        " exit_code INTEGER,"
+        " artifact TEXT,"
+        " reason TEXT,"
+        " phase TEXT,"
+        " log_path TEXT,"
+        " body INTEGER REFERENCES body (id)," // NULL when it is over
+        " changes TEXT"
+        ");"
+        "CREATE INDEX build_unfinished ON build (id) WHERE ended_ms IS NULL;"
+        "CREATE INDEX build_state ON build (state, id);"
+        "CREATE INDEX build_image ON build (image, id);"
+        "CREATE INDEX build_message ON build (message_id) WHERE message_id IS NOT NULL;"
+        "CREATE INDEX build_body ON build (body) WHERE body IS NOT NULL;"
+        "CREATE TABLE build_event ("
+        " id INTEGER PRIMARY KEY,"
+        " build INTEGER NOT NULL REFERENCES build (id),"
+        " at_ms INTEGER NOT NULL,"
+        " what TEXT NOT NULL,"
+        " detail TEXT"
+        ");"
+        "CREATE INDEX build_event_build ON build_event (build, id);",
+};
+
+const StoreSchema store_schemas[] = {
+        [STORE_PROFILES] = {.file_name = "profiles.db",
+                            .application_id = 0x50616B50, // "PakP"
+                            .steps = profiles_steps,
+                            .n_steps = ELEMENTSOF(profiles_steps)},
+        [STORE_BUILDS] = {.file_name = "builds.db",
+                          .application_id = 0x50616B42, // "PakB"
+                          .steps = builds_steps,
+                          .n_steps = ELEMENTSOF(builds_steps)},
+};
