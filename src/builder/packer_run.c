@@ -15,6 +15,7 @@
 #include "util/log.h"
 
 #define READ_BYTES 65536
+#define PIPE_BYTES (1024 * 1024) // room for what Packer still says when nobody reads
 #define USEC_PER_SECOND 1000000ULL
 
 struct PackerRun {
@@ -230,6 +231,10 @@ static int spawn(PackerRun *run, const PackerRunSpec *spec, Error *err)
                 return error_sys(err, "cannot make a pipe for Packer's output");
         run->out_fd = ends[0];
         child.out_fd = write_end = ends[1];
+        // Packer holds the reading end of its output too: when this process dies, its writes must
+        // not fail. A Go program dies of a broken pipe, and would leave its server and keypair.
+        child.kept_fd = run->out_fd;
+        (void)fcntl(run->out_fd, F_SETPIPE_SZ, PIPE_BYTES);
         if (fcntl(run->out_fd, F_SETFL, O_NONBLOCK) < 0)
                 return error_sys(err, "cannot set up the pipe for Packer's output");
         r = child_spawn(&child, &run->pid, err);

@@ -121,6 +121,8 @@ static int prepare_child(const ChildSpec *spec, pid_t parent, Step *ret_step)
         *ret_step = STEP_DESCRIPTORS;
         if (close_range(FIRST_FREE_FD, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
                 return -errno;
+        if (spec->kept_fd && fcntl(spec->kept_fd, F_SETFD, 0) < 0)
+                return -errno;
         *ret_step = STEP_SESSION;
         if (spec->new_session && setsid() < 0)
                 return -errno;

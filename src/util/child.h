@@ -15,6 +15,7 @@ typedef struct ChildSpec {
         int out_fd;              // becomes stdout and stderr; -1: /dev/null. stdin is /dev/null
         bool new_session;        // setsid(): the child leads a session and a process group
         int death_signal;        // sent to the child when our process dies; 0: none
+        int kept_fd; // one more descriptor that stays open in the child, under its number; 0: none
 } ChildSpec;
 
 // Starts the program with default signal handling, an empty signal mask and no inherited file
