@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "core/store_internal.h"
@@ -148,47 +149,68 @@ int store_migrate(Store *store, const StoreSchema *schema, Error *err)
         return r;
 }
 
-// Is this file ours, and can this version of the program read it?
-static int check_identity(Store *store, const StoreSchema *schema, Error *err)
+typedef struct FileMarks {
+        int64_t application_id, version, n_tables;
+} FileMarks;
+
+static int read_marks(Store *store, FileMarks *ret, Error *err)
 {
-        int64_t id = 0, version = 0, tables = 0;
-        int r = read_number(store, "PRAGMA application_id", &id, err);
+        int r = read_number(store, "PRAGMA application_id", &ret->application_id, err);
 
         if (r == 0)
-                r = read_number(store, "PRAGMA user_version", &version, err);
+                r = read_number(store, "PRAGMA user_version", &ret->version, err);
         if (r == 0)
-                r = read_number(store, "SELECT count(*) FROM sqlite_master", &tables, err);
+                r = read_number(store, "SELECT count(*) FROM sqlite_master", &ret->n_tables, err);
+        return r;
+}
+
+// In one read transaction, since another process may be making the tables.
+static int read_marks_at_once(Store *store, FileMarks *ret, Error *err)
+{
+        int r = run_sql(store, "BEGIN", "read it", err);
+
         if (r < 0)
                 return r;
-        if (id == 0 && version == 0 && tables == 0)
+        r = read_marks(store, ret, err);
+        (void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        return r;
+}
+
+// Is this file ours, and can this version of the program read it?
+static int check_identity(Store *store, const StoreSchema *schema, FileMarks *ret, Error *err)
+{
+        int r = read_marks_at_once(store, ret, err);
+
+        if (r < 0)
+                return r;
+        if (!ret->application_id && !ret->version && !ret->n_tables)
                 return FILE_IS_EMPTY;
-        if (id != schema->application_id)
+        if (ret->application_id != schema->application_id)
                 return error_set(err, EBADMSG,
                                  "%s belongs to another program: move it away, or set another "
                                  "STATE_DIR",
                                  store->path);
-        if (version > schema->n_steps)
+        if (ret->version > schema->n_steps)
                 return error_set(err, EPROTO,
                                  "%s was written by a newer packuilon (its version is %lld, this "
                                  "program knows %d): install that one again, or move the file away",
-                                 store->path, (long long)version, schema->n_steps);
+                                 store->path, (long long)ret->version, schema->n_steps);
         return 0;
 }
 
 static int set_up_reader(Store *store, const StoreSchema *schema, Error *err)
 {
-        int64_t version;
-        int r = check_identity(store, schema, err);
+        FileMarks marks = {0};
+        int r = check_identity(store, schema, &marks, err);
 
         if (r != 0)
                 return r < 0 ? r : STORE_NOT_FOUND;
-        r = read_number(store, "PRAGMA user_version", &version, err);
-        if (r == 0 && version < schema->n_steps)
+        if (marks.version < schema->n_steps)
                 return error_set(err, EPROTO,
                                  "%s was written by an older packuilon: start this version's "
                                  "rabbit2packer or cdb2rabbit once, which brings it up to date",
                                  store->path);
-        return r;
+        return 0;
 }
 
 static int use_wal(Store *store, Error *err)
@@ -212,6 +234,7 @@ static int use_wal(Store *store, Error *err)
 
 static int set_up_writer(Store *store, const StoreSchema *schema, Error *err)
 {
+        FileMarks marks = {0};
         int r;
 
         // SQLite opens for reading what it may not write.
@@ -219,7 +242,7 @@ static int set_up_writer(Store *store, const StoreSchema *schema, Error *err)
                 return error_set(err, EACCES,
                                  "%s: no permission to write; run this as the user who owns it",
                                  store->path);
-        r = check_identity(store, schema, err);
+        r = check_identity(store, schema, &marks, err);
         if (r >= 0)
                 r = use_wal(store, err);
         if (r >= 0)
@@ -257,6 +280,25 @@ static int prepare_file(const char *state_dir, const char *path, StoreMode mode,
         return r < 0 ? r : make_file(path, err);
 }
 
+// One process at a time sets a file up: SQLite's own locks give up at once when two switch a new
+// file to WAL together. The lock is on the folder and ends with the descriptor. A reader that may
+// not open the folder does without.
+static int lock_folder(const char *state_dir, StoreMode mode, int *ret_fd, Error *err)
+{
+        _cleanup_close_ int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int r;
+
+        if (fd < 0)
+                return mode == STORE_READ_ONLY ? 0 : error_sys(err, "cannot open %s", state_dir);
+        do
+                r = flock(fd, mode == STORE_READ_ONLY ? LOCK_SH : LOCK_EX);
+        while (r < 0 && errno == EINTR);
+        if (r < 0)
+                return error_sys(err, "cannot lock %s", state_dir);
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
 static int connect_file(Store *store, StoreMode mode, Error *err)
 {
         int access = mode == STORE_READ_ONLY ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
@@ -275,10 +317,13 @@ int store_open(const char *state_dir, StoreKind kind, StoreMode mode, Store **re
 {
         const StoreSchema *schema = &store_schemas[kind];
         _cleanup_store_ Store *store = xcalloc(1, sizeof *store);
+        _cleanup_close_ int lock = -1;
         int r;
 
         store->path = fs_join(state_dir, schema->file_name);
         r = prepare_file(state_dir, store->path, mode, err);
+        if (r == 0)
+                r = lock_folder(state_dir, mode, &lock, err);
         if (r == 0)
                 r = connect_file(store, mode, err);
         if (r == 0)
