@@ -14,6 +14,8 @@ from rig.site import Site
 from rig.waiting import wait_for
 from rig.web import WebServer
 
+DATA = processes.REPOSITORY / "test" / "data"
+
 processes.adopt_orphans()
 _session_pids = set()  # keepers of servers that outlive a test
 
@@ -144,3 +146,18 @@ def local_site(make_site):
 @pytest.fixture
 def rabbit_site(make_site, vhost):
     return make_site(vhost=vhost)
+
+
+# ---- sample data -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sample_profile():
+    """Bytes of a profile that the real pan compiler made."""
+    return (DATA / "profiles/compiled-aquilon/rocky-8-aq.cloud.template.json").read_bytes()
+
+
+@pytest.fixture
+def packer_logs():
+    """Folder of outputs of the real Packer on a real OpenStack."""
+    return DATA / "packer-logs/openstack-zed"

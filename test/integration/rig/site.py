@@ -283,7 +283,7 @@ class Site:
         queue = self.config["global"]["QUEUE"] + suffix
         if self.vhost:
             return self.vhost.count(queue) or 0
-        rows = self.query("SELECT count(*) AS n FROM queue WHERE queue = ?", queue)
+        rows = self.query("SELECT count(*) AS n FROM message WHERE queue = ?", queue)
         return rows[0]["n"] if rows else 0
 
     # ---- history ----------------------------------------------------------------------------
@@ -306,11 +306,11 @@ class Site:
 
     def builds(self, state=None):
         """Oldest first."""
-        rows = self.query("SELECT * FROM builds ORDER BY id")
+        rows = self.query("SELECT * FROM build ORDER BY id")
         return [row for row in rows if state is None or row.state == state]
 
     def events(self, build):
-        return self.query("SELECT * FROM events WHERE build_id = ? ORDER BY rowid", build.id)
+        return self.query("SELECT * FROM build_event WHERE build = ? ORDER BY id", build.id)
 
     def wait_build(self, predicate=None, what="a finished build", deadline=DEADLINE):
         """The first build that the predicate holds for."""

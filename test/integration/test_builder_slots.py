@@ -1,0 +1,150 @@
+"""rabbit2packer: which builds run when."""
+
+from rig.profiles import OS_KEY, profile
+from rig.waiting import wait_for
+
+
+def gate(site, name="go"):
+    """A template whose builds wait until the gate is opened (its file touched)."""
+    path = site.root / name
+    site.template("managed", "launch", f"wait {path}", "succeed")
+    return path
+
+
+def overlaps(runs):
+    """The greatest number of runs at one time."""
+    ends = [(run.started, 1) for run in runs] + [(run.ended, -1) for run in runs]
+    at_once = greatest = 0
+    for _, step in sorted(ends):
+        at_once += step
+        greatest = max(greatest, at_once)
+    return greatest
+
+
+def test_no_more_builds_than_slots(site):
+    go = gate(site)
+    site.set("rabbit2packer", THREAD_COUNT=2)
+    worker = site.worker()
+    for number in range(6):
+        site.publish_profile(f"p{number}")
+    site.wait_packer(2)
+    wait_for(lambda: "2 of 2 slots" in worker.status(), "all slots are busy")
+    go.touch()
+    site.wait_state("succeeded", 6)
+    runs = site.packer_runs()
+    assert len(runs) == 6
+    assert overlaps(runs) == 2
+
+
+def test_slots_are_used_at_once(site):
+    go = gate(site)
+    site.set("rabbit2packer", THREAD_COUNT=4)
+    site.worker()
+    for number in range(4):
+        site.publish_profile(f"p{number}")
+    site.wait_packer(4)  # none has ended
+    go.touch()
+    site.wait_state("succeeded", 4)
+
+
+def test_one_image_is_never_built_twice_at_once(site):
+    go = gate(site)
+    site.set("rabbit2packer", THREAD_COUNT=4)
+    site.worker()
+    site.publish_profile("same")
+    site.wait_packer(1)
+    for number in range(3):
+        site.publish(profile("same", **{"/software/number": number}))
+    site.publish_profile("other")
+    site.wait_packer(2)  # the other image does not wait for this one
+    go.touch()
+    site.wait_state("succeeded", 3)
+    same = [run for run in site.packer_runs() if f"same-{OS_KEY}" in run.argv[-1]]
+    assert overlaps(same) == 1
+    wait_for(lambda: all(build.ended_ms for build in site.builds()), "all are over")
+
+
+def test_two_templates_of_one_image_run_beside_each_other(site):
+    go = gate(site)
+    site.template("second", f"wait {go}", "succeed")
+    site.template_map({"DEFAULT": ["managed.json", "second.json"]})
+    site.worker()
+    site.publish_profile()
+    site.wait_packer(2)
+    go.touch()
+    site.wait_state("succeeded", 2)
+
+
+def test_latest_wins(site):
+    """The build that starts last covers what came for its image in the meantime."""
+    go = gate(site)
+    site.set("rabbit2packer", THREAD_COUNT=4)
+    site.worker()
+    site.publish(profile("same", **{"/software/number": 0}), message_id="m0")
+    site.wait_packer(1)
+    for number in (1, 2, 3):
+        site.publish(profile("same", **{"/software/number": number}), message_id=f"m{number}")
+    wait_for(lambda: len(site.builds()) == 4, "all messages are in the journal")
+    go.touch()
+    site.wait_state("succeeded", 2)
+    states = {build.message_id: build.state for build in site.builds()}
+    assert states == {
+        "m0": "succeeded",
+        "m1": "superseded",
+        "m2": "superseded",
+        "m3": "succeeded",
+    }
+    (covered, *_) = site.builds("superseded")
+    assert "covered by build" in covered.reason
+    assert len(site.packer_runs()) == 2
+
+
+def test_latest_wins_with_one_slot(site):
+    go = gate(site)
+    site.set("rabbit2packer", THREAD_COUNT=1)
+    site.worker()
+    site.publish(profile("same"), message_id="m0")
+    site.wait_packer(1)
+    for number in (1, 2):
+        site.publish(profile("same"), message_id=f"m{number}")
+    go.touch()
+    wait_for(
+        lambda: len(site.builds()) == 3 and all(build.ended_ms for build in site.builds()),
+        "all three messages are dealt with",
+    )
+    assert [build.state for build in site.builds()] == ["succeeded", "superseded", "succeeded"]
+
+
+def test_message_that_comes_again_is_built_once(site):
+    site.worker()
+    site.publish(profile("one"), message_id="same-id")
+    site.wait_state("succeeded")
+    site.publish(profile("one"), message_id="same-id")
+    site.publish(profile("two"), message_id="other-id")
+    site.wait_build(lambda build: build.message_id == "other-id" and build.ended_ms)
+    assert len(site.packer_runs()) == 2
+
+
+def test_until_idle_ends_by_itself(site):
+    for number in range(5):
+        site.publish_profile(f"p{number}")
+    worker = site.worker("--until-idle", ready=False)
+    assert worker.wait() == 0
+    assert len(site.builds("succeeded")) == 5
+    assert site.queue_count() == 0
+
+
+def test_two_hosts_share_one_queue(make_site, vhost):
+    sites = [make_site(name, vhost=vhost) for name in ("a", "b")]
+    gates = [gate(site) for site in sites]
+    for site in sites:
+        site.set("rabbit2packer", THREAD_COUNT=1)
+        site.worker()
+    for number in range(2):
+        sites[0].publish_profile(f"p{number}")
+    for site in sites:
+        site.wait_packer(1)  # each has one of the two
+    for path in gates:
+        path.touch()
+    for site in sites:
+        site.wait_state("succeeded")
