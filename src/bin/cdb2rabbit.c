@@ -1,0 +1,92 @@
+// cdb2rabbit: queues a message for each profile that really changed. Once, or with --listen
+// whenever the broker says so.
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <systemd/sd-event.h>
+
+#include "bin/program.h"
+#include "scan/listener.h"
+#include "scan/scanner.h"
+
+#define OWN_PROGRAM "/proc/self/exe" // the same one, even while its file is being replaced
+
+typedef struct Options {
+        bool dry_run;
+        bool listen;
+} Options;
+
+DEFINE_CLEANUP(sd_event, sd_event_unref)
+
+static int scan_once(const Config *config, bool dry_run, Error *err)
+{
+        const ScanOptions options = {.dry_run = dry_run, .out = stdout};
+        ScanSummary summary = {.n_failed = 0};
+        int r = scanner_run(config, &options, &summary, err);
+
+        if (r < 0)
+                return r;
+        return summary.n_failed > 0 ? PROGRAM_FAILED : PROGRAM_DONE;
+}
+
+static int listen_for_changes(const Config *config, Error *err)
+{
+        const char *const scan_argv[] = {OWN_PROGRAM, "--config", config->path, NULL};
+        _cleanup_(sd_event_unref_p) sd_event *event = NULL;
+        _cleanup_(listener_free_p) Listener *listener = NULL;
+        sigset_t signals;
+        int r;
+
+        (void)sigemptyset(&signals);
+        (void)sigaddset(&signals, SIGCHLD);
+        (void)sigaddset(&signals, SIGTERM);
+        (void)sigaddset(&signals, SIGINT);
+        if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+                return error_sys(err, "cannot block signals");
+        r = sd_event_new(&event);
+        if (r < 0)
+                return error_set(err, -r, "cannot make an event loop: %s", strerror(-r));
+        (void)sd_event_set_watchdog(event, true);
+        r = listener_new(config, scan_argv, event, &listener, err);
+        if (r < 0)
+                return r;
+        r = sd_event_loop(event);
+        return r < 0 ? error_set(err, -r, "the event loop failed: %s", strerror(-r)) : 0;
+}
+
+static int run(const Invocation *invocation, Error *err)
+{
+        const Options *options = invocation->options;
+
+        if (options->listen && options->dry_run) {
+                (void)error_set(err, EINVAL, "--listen and --dry-run exclude each other");
+                return PROGRAM_USAGE;
+        }
+        return options->listen ? listen_for_changes(invocation->config, err)
+                               : scan_once(invocation->config, options->dry_run, err);
+}
+
+int main(int argc, char **argv)
+{
+        static const ProgramOption options[] = {
+                {"dry-run", 'n', NULL, "say what would be queued and why; change nothing",
+                 offsetof(Options, dry_run)},
+                {"listen", 'l', NULL, "stay, and scan at CDP packets and every POLL_SECONDS",
+                 offsetof(Options, listen)},
+        };
+        static const Program program = {
+                .name = "cdb2rabbit",
+                .summary = "Queue a message for each Quattor profile that really changed.",
+                .details = "The first scan records the profiles there are (FIRST_RUN); later ones "
+                           "queue what\ndiffers outside IGNORE_PATHS, and what is new.\n",
+                .options = options,
+                .n_options = ELEMENTSOF(options),
+                .options_size = sizeof(Options),
+                .require = config_require_scan,
+                .run = run,
+        };
+
+        return program_main(&program, argc, argv);
+}
