@@ -364,7 +364,7 @@ static int run_yajl(Parser *parser)
                 return fail_yajl(parser, parser->end);
         // yajl takes the beginning of another token at the very end for whitespace.
         for (const char *at = parser->root_end; at < parser->end; at++) {
-                if (!strchr(" \t\r\n", *at))
+                if (!memchr(" \t\r\n", *at, 4))
                         return fail_at(parser, at, "text after the object");
         }
         return 0;
