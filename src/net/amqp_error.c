@@ -70,8 +70,9 @@ int link_closed_error(const AmqpLink *link, const amqp_method_t *method, Error *
                          refusal.code, text);
 }
 
-int link_status_error(const AmqpLink *link, int status, Error *err)
+int link_status_error(AmqpLink *link, int status, Error *err)
 {
+        link->lost = true;
         switch (status) {
         case AMQP_STATUS_CONNECTION_CLOSED:
         case AMQP_STATUS_SOCKET_CLOSED:
@@ -93,7 +94,7 @@ int link_status_error(const AmqpLink *link, int status, Error *err)
         }
 }
 
-int link_check_reply(const AmqpLink *link, amqp_rpc_reply_t reply, const char *what, Error *err)
+int link_check_reply(AmqpLink *link, amqp_rpc_reply_t reply, const char *what, Error *err)
 {
         _cleanup_free_ char *text = NULL;
         const GlobalConfig *global = link->global;
@@ -105,6 +106,7 @@ int link_check_reply(const AmqpLink *link, amqp_rpc_reply_t reply, const char *w
                 (void)link_status_error(link, reply.library_error, err);
                 return error_prefix(err, "cannot %s", what);
         }
+        link->lost = reply.reply.id == AMQP_CONNECTION_CLOSE_METHOD;
         refusal = read_refusal(&reply.reply);
         text = link_visible(refusal.text);
         if (refusal.code == REPLY_ACCESS_REFUSED)

@@ -159,11 +159,17 @@ int link_open_channel(AmqpLink *link, amqp_channel_t channel, Error *err)
         return link_check_reply(link, amqp_get_rpc_reply(link->conn), "open a channel", err);
 }
 
-// A refused request has closed its channel; the broker waits for our agreement.
-static int reopen_channel(AmqpLink *link, amqp_channel_t channel, Error *err)
+int link_agree_closed(AmqpLink *link, amqp_channel_t channel, Error *err)
 {
         amqp_channel_close_ok_t agreed = {0};
-        int r = link_send(link, channel, AMQP_CHANNEL_CLOSE_OK_METHOD, &agreed, err);
+
+        return link_send(link, channel, AMQP_CHANNEL_CLOSE_OK_METHOD, &agreed, err);
+}
+
+// After a refused request.
+static int reopen_channel(AmqpLink *link, amqp_channel_t channel, Error *err)
+{
+        int r = link_agree_closed(link, channel, err);
 
         return r < 0 ? r : link_open_channel(link, channel, err);
 }
@@ -207,17 +213,19 @@ int link_ensure_queue(AmqpLink *link, amqp_channel_t channel, const char *queue,
         return link_check_reply(link, reply, what, err);
 }
 
-int link_consume(AmqpLink *link, amqp_channel_t channel, const char *queue, uint16_t prefetch,
-                 const char *tag, Error *err)
+int link_set_prefetch(AmqpLink *link, amqp_channel_t channel, uint16_t prefetch, Error *err)
 {
-        _cleanup_free_ char *what = xasprintf("consume from queue \"%s\"", queue);
-        int r;
-
         limit_request(link);
         (void)amqp_basic_qos(link->conn, channel, 0, prefetch, 0);
-        r = link_check_reply(link, amqp_get_rpc_reply(link->conn), what, err);
-        if (r < 0)
-                return r;
+        return link_check_reply(link, amqp_get_rpc_reply(link->conn), "set the prefetch", err);
+}
+
+int link_consume(AmqpLink *link, amqp_channel_t channel, const char *queue, const char *tag,
+                 Error *err)
+{
+        _cleanup_free_ char *what = xasprintf("consume from queue \"%s\"", queue);
+
+        limit_request(link);
         (void)amqp_basic_consume(link->conn, channel, amqp_cstring_bytes(queue),
                                  amqp_cstring_bytes(tag), 0, 0, 0, amqp_empty_table);
         return link_check_reply(link, amqp_get_rpc_reply(link->conn), what, err);
@@ -246,6 +254,7 @@ int link_next_frame(AmqpLink *link, amqp_frame_t *ret_frame, Error *err)
                 amqp_connection_close_ok_t agreed = {0};
 
                 (void)amqp_send_method(link->conn, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &agreed);
+                link->lost = true;
                 return link_closed_error(link, &ret_frame->payload.method, err);
         }
         return LINK_FRAME;
@@ -256,7 +265,7 @@ void link_release(AmqpLink *link, amqp_channel_t channel)
         amqp_maybe_release_buffers_on_channel(link->conn, channel);
 }
 
-static int check_sent(const AmqpLink *link, int status, Error *err)
+static int check_sent(AmqpLink *link, int status, Error *err)
 {
         return status == AMQP_STATUS_OK ? 0 : link_status_error(link, status, err);
 }

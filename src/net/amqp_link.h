@@ -10,6 +10,7 @@
 
 #include <amqp.h>
 #include <amqp_framing.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/config.h"
@@ -25,6 +26,7 @@ typedef struct AmqpLink {
         char *peer;                   // "HOST:PORT"
         int64_t deadline_ms;          // monotonic; of the calls that wait
         long tls_refusal;             // X509_V_… code: why the certificate was refused
+        bool lost;                    // no further call can succeed
 } AmqpLink;
 
 // heartbeat_seconds 0: none.
@@ -41,6 +43,9 @@ int link_fd(const AmqpLink *link);
 
 int link_open_channel(AmqpLink *link, amqp_channel_t channel, Error *err) must_check;
 
+// The broker has closed the channel: agrees, and the number can be used again.
+int link_agree_closed(AmqpLink *link, amqp_channel_t channel, Error *err) must_check;
+
 // Number of ready messages in a queue (ret_ready may be NULL), or LINK_NO_QUEUE. The channel is
 // open again afterwards.
 #define LINK_NO_QUEUE 1
@@ -51,8 +56,10 @@ int link_find_queue(AmqpLink *link, amqp_channel_t channel, const char *queue, i
 int link_ensure_queue(AmqpLink *link, amqp_channel_t channel, const char *queue,
                       Error *err) must_check;
 
-int link_consume(AmqpLink *link, amqp_channel_t channel, const char *queue, uint16_t prefetch,
-                 const char *tag, Error *err) must_check;
+int link_set_prefetch(AmqpLink *link, amqp_channel_t channel, uint16_t prefetch,
+                      Error *err) must_check;
+int link_consume(AmqpLink *link, amqp_channel_t channel, const char *queue, const char *tag,
+                 Error *err) must_check;
 int link_select_confirms(AmqpLink *link, amqp_channel_t channel, Error *err) must_check;
 
 // One frame if it has arrived: LINK_FRAME, or 0. Its content lives until link_release of its
@@ -74,10 +81,11 @@ int link_publish(AmqpLink *link, amqp_channel_t channel, const char *queue,
 
 // A channel.close or connection.close that arrived unasked.
 int link_closed_error(const AmqpLink *link, const amqp_method_t *method, Error *err);
-// The library's status of a call on an open connection.
-int link_status_error(const AmqpLink *link, int status, Error *err);
-// The answer to a request, `what` as in "declare queue \"q\""; 0 if it was granted.
-int link_check_reply(const AmqpLink *link, amqp_rpc_reply_t reply, const char *what, Error *err);
+// The library's status of a call on an open connection, which is lost now.
+int link_status_error(AmqpLink *link, int status, Error *err);
+// The answer to a request, `what` as in "declare queue \"q\""; 0 if it was granted. A refusal has
+// closed the channel.
+int link_check_reply(AmqpLink *link, amqp_rpc_reply_t reply, const char *what, Error *err);
 int link_login_error(const AmqpLink *link, amqp_rpc_reply_t reply, Error *err);
 // The broker's reply code of a refused request (404, …); 0 when it was not the broker's refusal.
 int link_refusal_code(amqp_rpc_reply_t reply);

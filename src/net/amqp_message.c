@@ -145,7 +145,7 @@ void message_from_properties(const amqp_basic_properties_t *properties, Message 
 }
 
 void properties_with_reason(const amqp_basic_properties_t *original, const char *reason,
-                            OutgoingProperties *ret)
+                            const char *message_id, OutgoingProperties *ret)
 {
         amqp_table_t kept = {0};
 
@@ -157,6 +157,10 @@ void properties_with_reason(const amqp_basic_properties_t *original, const char 
         // The broker would refuse another's name, and an expired message would be lost.
         ret->properties._flags &=
                 ~(amqp_flags_t)(AMQP_BASIC_USER_ID_FLAG | AMQP_BASIC_EXPIRATION_FLAG);
+        if (!(ret->properties._flags & AMQP_BASIC_MESSAGE_ID_FLAG)) {
+                ret->properties._flags |= AMQP_BASIC_MESSAGE_ID_FLAG;
+                ret->properties.message_id = amqp_cstring_bytes(message_id);
+        }
         ret->properties.headers = (amqp_table_t){.entries = ret->headers};
         add_header(ret, HEADER_REASON, reason);
         for (int at = 0; at < kept.num_entries; at++) {

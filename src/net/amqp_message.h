@@ -29,9 +29,10 @@ int message_to_properties(const Message *message, OutgoingProperties *ret, Error
 // All but the body. Texts that are not UTF-8 or have control characters are made visible.
 void message_from_properties(const amqp_basic_properties_t *properties, Message *ret);
 
-// `original` with the reason as a header and persistent; borrows from both.
+// `original` with the reason as a header, persistent, and with this message_id if it has none;
+// borrows from all.
 void properties_with_reason(const amqp_basic_properties_t *original, const char *reason,
-                            OutgoingProperties *ret);
+                            const char *message_id, OutgoingProperties *ret);
 
 // ---- content in frames --------------------------------------------------------------------
 

@@ -3,13 +3,12 @@
 #include <poll.h>
 #include <string.h>
 
-#include "net/amqp_confirms.h"
 #include "net/amqp_link.h"
 #include "net/amqp_message.h"
+#include "net/amqp_publish_channel.h"
 #include "net/queue_transport.h"
 #include "util/alloc.h"
 #include "util/clock.h"
-#include "util/strutil.h"
 
 #define PUBLISH_CHANNEL 1
 // A run may be silent for minutes while profiles are fetched, and nobody would send heartbeats
@@ -23,11 +22,9 @@ typedef struct AmqpPublisher {
         Publisher base;
         AmqpLink link;
         char *queue;
-        Confirms confirms;
-        Content returned; // a message that comes back; only its id is of interest
-        char *refusal;    // why it comes back
-        char *blocked;    // why the broker takes no messages for now; NULL: it does
-        Error lost;       // the connection is gone
+        PublishChannel channel;
+        char *blocked; // why the broker takes no messages for now; NULL: it does
+        Error lost;    // the connection is gone
 } AmqpPublisher;
 
 static AmqpPublisher *to_amqp(Publisher *publisher)
@@ -42,78 +39,26 @@ static const AmqpPublisher *to_const_amqp(const Publisher *publisher)
 
 // ---- what arrives -------------------------------------------------------------------------
 
-static int on_returned_header(AmqpPublisher *publisher, const amqp_frame_t *frame)
+static int on_connection_method(AmqpPublisher *publisher, const amqp_method_t *method)
 {
-        const amqp_basic_properties_t *properties = frame->payload.properties.decoded;
-        _cleanup_free_ char *id = NULL;
-
-        if (properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG) {
-                id = xstrndup(properties->message_id.bytes, properties->message_id.len);
-                confirms_returned(&publisher->confirms, id, publisher->refusal);
-        }
-        return content_header(&publisher->returned, frame->payload.properties.body_size, 0);
-}
-
-static void on_nack(AmqpPublisher *publisher, const amqp_basic_nack_t *nack)
-{
-        Error err = ERROR_NONE;
-
-        (void)error_set(&err, EIO, "RabbitMQ at %s could not take the message (nack)",
-                        publisher->link.peer);
-        confirms_settle(&publisher->confirms, nack->delivery_tag, nack->multiple, &err);
-}
-
-static int on_method(AmqpPublisher *publisher, const amqp_method_t *method, Error *err)
-{
-        switch (method->id) {
-        case AMQP_BASIC_ACK_METHOD: {
-                const amqp_basic_ack_t *ack = method->decoded;
-
-                confirms_settle(&publisher->confirms, ack->delivery_tag, ack->multiple, NULL);
-                return 0;
-        }
-        case AMQP_BASIC_NACK_METHOD:
-                on_nack(publisher, method->decoded);
-                return 0;
-        case AMQP_BASIC_RETURN_METHOD: {
-                const amqp_basic_return_t *returned = method->decoded;
-                _cleanup_free_ char *text = link_visible(returned->reply_text);
-
-                free(publisher->refusal);
-                publisher->refusal = xasprintf("%u %s, no queue \"%s\"", returned->reply_code, text,
-                                               publisher->queue);
-                content_begin(&publisher->returned);
-                return 0;
-        }
-        case AMQP_CONNECTION_BLOCKED_METHOD: {
+        if (method->id == AMQP_CONNECTION_BLOCKED_METHOD) {
                 const amqp_connection_blocked_t *blocked = method->decoded;
 
                 free(publisher->blocked);
                 publisher->blocked = link_visible(blocked->reason);
-                return 0;
-        }
-        case AMQP_CONNECTION_UNBLOCKED_METHOD:
+        } else if (method->id == AMQP_CONNECTION_UNBLOCKED_METHOD) {
                 free(TAKE_PTR(publisher->blocked));
-                return 0;
-        case AMQP_CHANNEL_CLOSE_METHOD:
-                return link_closed_error(&publisher->link, method, err);
-        default:
-                return 0;
         }
+        return 0;
 }
 
 static int on_frame(AmqpPublisher *publisher, const amqp_frame_t *frame, Error *err)
 {
-        switch (frame->frame_type) {
-        case AMQP_FRAME_METHOD:
-                return on_method(publisher, &frame->payload.method, err);
-        case AMQP_FRAME_HEADER:
-                if (publisher->returned.state == CONTENT_WANTS_HEADER)
-                        return on_returned_header(publisher, frame);
-                return 0;
-        default: // a returned body is not looked at
-                return 0;
-        }
+        if (frame->channel == PUBLISH_CHANNEL)
+                return publish_channel_on_frame(&publisher->channel, frame, err);
+        if (frame->frame_type == AMQP_FRAME_METHOD)
+                return on_connection_method(publisher, &frame->payload.method);
+        return 0;
 }
 
 // All that wait have failed, now and for ever.
@@ -121,7 +66,7 @@ static int lose(AmqpPublisher *publisher, const Error *why, Error *err)
 {
         publisher->lost = *why;
         link_drop(&publisher->link);
-        confirms_fail_all(&publisher->confirms, &publisher->lost);
+        confirms_fail_all(&publisher->channel.confirms, &publisher->lost);
         if (err)
                 *err = publisher->lost;
         return -publisher->lost.code;
@@ -168,19 +113,20 @@ static int stalled(const AmqpPublisher *publisher, int64_t timeout_ms, Error *er
                                  "RabbitMQ at %s takes no messages (%s): free memory or disk space "
                                  "there",
                                  publisher->link.peer, publisher->blocked);
-        return error_set(
-                err, ETIMEDOUT, "RabbitMQ at %s has confirmed none of %zu messages for %lld s",
-                publisher->link.peer, publisher->confirms.n_waiting, (long long)timeout_ms / 1000);
+        return error_set(err, ETIMEDOUT,
+                         "RabbitMQ at %s has confirmed none of %zu messages for %lld s",
+                         publisher->link.peer, publisher->channel.confirms.n_waiting,
+                         (long long)timeout_ms / 1000);
 }
 
 static bool has_room(const AmqpPublisher *publisher)
 {
-        return !publisher->blocked && !confirms_full(&publisher->confirms);
+        return !publisher->blocked && !confirms_full(&publisher->channel.confirms);
 }
 
 static bool has_settled(const AmqpPublisher *publisher)
 {
-        return publisher->confirms.n_waiting == 0;
+        return publisher->channel.confirms.n_waiting == 0;
 }
 
 // Handles what arrives until `reached` holds. The time starts anew with each confirm.
@@ -190,13 +136,13 @@ static int wait_until(AmqpPublisher *publisher, bool (*reached)(const AmqpPublis
         int64_t since = clock_mono_ms();
 
         for (;;) {
-                size_t before = publisher->confirms.n_waiting;
+                size_t before = publisher->channel.confirms.n_waiting;
                 int64_t left;
                 int r = amqp_process(&publisher->base, err);
 
                 if (r < 0 || reached(publisher))
                         return r;
-                if (publisher->confirms.n_waiting < before)
+                if (publisher->channel.confirms.n_waiting < before)
                         since = clock_mono_ms();
                 left = since + timeout_ms - clock_mono_ms();
                 if (left <= 0 || !wait_readable(publisher, left))
@@ -222,14 +168,13 @@ static int publish(AmqpPublisher *publisher, const Message *message, uint64_t to
                 publisher->base.done(token, err, publisher->base.userdata);
                 return 0;
         }
-        r = link_publish(&publisher->link, PUBLISH_CHANNEL, publisher->queue, &outgoing.properties,
-                         (amqp_bytes_t){message->body_len, message->body}, err);
+        r = publish_channel_send(&publisher->channel, publisher->queue, &outgoing.properties,
+                                 (amqp_bytes_t){message->body_len, message->body}, token, err);
         if (r < 0) {
                 const Error why = *err;
 
                 return lose(publisher, &why, err);
         }
-        confirms_add(&publisher->confirms, token, with_id.message_id);
         return 0;
 }
 
@@ -246,7 +191,7 @@ static int amqp_send(Publisher *base, const Message *message, uint64_t token, Er
                 r = wait_until(publisher, has_room, PUBLISH_STALL_MS, &why);
                 if (r < 0 && !publisher->lost.code)
                         r = lose(publisher, &why, NULL);
-        } else if (publisher->confirms.n_waiting >= PUBLISH_WINDOW / 2) {
+        } else if (publisher->channel.confirms.n_waiting >= PUBLISH_WINDOW / 2) {
                 r = amqp_process(base, &why);
         }
         if (r == 0)
@@ -272,7 +217,7 @@ static int amqp_flush(Publisher *base, int64_t timeout_ms, Error *err)
 
 static size_t amqp_unconfirmed(const Publisher *base)
 {
-        return to_const_amqp(base)->confirms.n_waiting;
+        return to_const_amqp(base)->channel.confirms.n_waiting;
 }
 
 static void amqp_close(Publisher *base)
@@ -280,9 +225,7 @@ static void amqp_close(Publisher *base)
         AmqpPublisher *publisher = to_amqp(base);
 
         link_close(&publisher->link);
-        confirms_done(&publisher->confirms);
-        content_done(&publisher->returned);
-        free(publisher->refusal);
+        publish_channel_done(&publisher->channel);
         free(publisher->blocked);
         free(publisher->queue);
         free(publisher);
@@ -306,7 +249,8 @@ int publisher_open_amqp(const Config *config, const Publisher *base, Publisher *
         publisher->base = *base;
         publisher->base.ops = &amqp_ops;
         publisher->queue = xstrdup(config->global.queue);
-        confirms_init(&publisher->confirms, base->done, base->userdata);
+        publish_channel_init(&publisher->channel, link, PUBLISH_CHANNEL, base->done,
+                             base->userdata);
         r = link_open(link, config, PUBLISH_HEARTBEAT_SECONDS, err);
         if (r == 0)
                 r = link_open_channel(link, PUBLISH_CHANNEL, err);
