@@ -29,7 +29,9 @@ DEFINE_CLEANUP(Store, store_close)
 #define _cleanup_store_ _cleanup_(store_close_p)
 
 // A write transaction (BEGIN IMMEDIATE). Nested begins are refused; store_commit outside one is a
-// no-op, so that a loop may commit at its end whatever happened.
+// no-op, so that a loop may commit at its end whatever happened. When SQL fails inside one (the
+// disk is full), SQLite may have undone what was written before: every later write and the commit
+// then fail with the words of that first failure. A commit that fails has rolled back.
 int store_begin(Store *store, Error *err) must_check;
 int store_commit(Store *store, Error *err) must_check;
 void store_rollback(Store *store);
@@ -53,7 +55,7 @@ typedef int (*StoreProfileFn)(const ProfileRecord *record, void *userdata);
 // the walk over 50,000). A negative return ends the walk and is returned.
 int store_profiles_each(Store *store, StoreProfileFn fn, void *userdata, Error *err) must_check;
 
-// One whole record. STORE_NOT_FOUND. *ret_error_text belongs to the caller (may be NULL).
+// One whole record, for profile_record_done. STORE_NOT_FOUND.
 int store_profile_get(Store *store, const char *name, ProfileRecord *ret, Error *err) must_check;
 void profile_record_done(ProfileRecord *record); // frees error; name stays the caller's
 int store_profile_put(Store *store, const ProfileRecord *record, Error *err) must_check;
@@ -93,11 +95,11 @@ typedef struct Build {
         char *entry, *content_id, *message_id, *changes; // from the message
         int64_t attempt;
         int64_t queued_ms, started_ms, ended_ms; // since the epoch; 0: not yet
-        int64_t pid;                             // of Packer while building
-        int64_t exit_code;                       // -1: none
-        char *artifact;                          // id of the image
-        char *reason;                            // why the last state was entered
-        char *phase;                             // while building: what Packer is at
+        int64_t pid;       // of Packer while building; at the end the row forgets it
+        int64_t exit_code; // -1: none
+        char *artifact;    // id of the image
+        char *reason;      // why the last state was entered
+        char *phase;       // what Packer is at while building; forgotten likewise
         char *log_path;
 } Build;
 
@@ -115,7 +117,8 @@ int store_build_insert(Store *store, Build *build, const char *body, size_t body
                        Error *err) must_check;
 
 // The one place where a build changes state: applies the event by build_state_next, writes the
-// fields of `build` and a line of history with `reason` (may be NULL). -EINVAL if refused.
+// fields of `build` and a line of history with `reason` (may be NULL), sets state, reason and
+// started_ms or ended_ms. -EINVAL, and nothing changed, if refused or if the row is over already.
 int store_build_transition(Store *store, Build *build, BuildEvent event, const char *reason,
                            int64_t now_ms, Error *err) must_check;
 
