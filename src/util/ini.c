@@ -183,13 +183,12 @@ static int open_key(Parser *parser, Span spelled, Span value)
 
 static int parse_key_line(Parser *parser, Span line)
 {
-        _cleanup_free_ char *shown = visible(line);
         size_t key_len = 0;
         Span key, value;
 
         if (parser->n_sections == 0)
-                return error_set(parser->err, EINVAL, "%s:%u: a [section] must come before \"%s\"",
-                                 parser->name, parser->line, shown);
+                return error_set(parser->err, EINVAL, "%s:%u: a [section] must come before this",
+                                 parser->name, parser->line);
         while (key_len < line.len && line.at[key_len] != '=' && line.at[key_len] != ':')
                 key_len++;
         if (key_len == line.len)
@@ -349,7 +348,7 @@ static int over_limit(const Resolver *resolver, const IniEntry *entry)
 static int append_reference(Resolver *resolver, const IniEntry *from, Span spelled, unsigned depth,
                             Buf *out)
 {
-        _cleanup_free_ char *key = lower_copy(spelled), *shown = NULL;
+        _cleanup_free_ char *key = lower_copy(spelled);
         int levels;
 
         for (size_t i = 0; i < resolver->n_entries; i++) {
@@ -360,11 +359,11 @@ static int append_reference(Resolver *resolver, const IniEntry *from, Span spell
                         return over_limit(resolver, from);
                 return levels;
         }
-        shown = visible(spelled);
+        // The name is not shown, since it may be a part of a password.
         return error_set(resolver->err, EINVAL,
-                         "%s:%u: [%s] %s refers to %%(%s)s, which is neither in this section nor "
-                         "in [DEFAULT]",
-                         resolver->name, from->line, from->section, from->key, shown);
+                         "%s:%u: [%s] %s refers by %%(…)s to a key that is neither in this section "
+                         "nor in [DEFAULT]; write %%%% for a percent sign",
+                         resolver->name, from->line, from->section, from->key);
 }
 
 // Returns the levels of what was filled in.
