@@ -204,7 +204,8 @@ static void let_others_read(const char *folder, mode_t folder_mode, mode_t file_
 
 static void test_reader_without_write_permission(void **state)
 {
-        Store *writer = open_store(*state, STORE_PROFILES, STORE_READ_WRITE);
+        // On the stack, so that the children's copies of it are no leaks.
+        _cleanup_store_ Store *writer = open_store(*state, STORE_PROFILES, STORE_READ_WRITE);
         pid_t child;
 
         set_meta(writer, "k", "v");
@@ -215,7 +216,7 @@ static void test_reader_without_write_permission(void **state)
         assert_int_equal(status_of(child), 0);
         let_others_read(*state, 0755, 0644);
         set_meta(writer, "k", "w");
-        store_close(writer);
+        store_close(TAKE_PTR(writer));
         let_others_read(*state, 0555, 0444);
         child = fork();
         if (child == 0)
