@@ -112,7 +112,7 @@ static json_t *json_number(int64_t value, bool is_known)
         return is_known ? json_integer(value) : json_null();
 }
 
-static json_t *json_lines(const char *text)
+json_t *build_view_json_lines(const char *text)
 {
         _cleanup_strv_ char **lines = text ? strv_split(text, "\n") : NULL;
         json_t *list = json_array();
@@ -157,7 +157,7 @@ json_t *build_view_json(const Build *build)
                                   json_number(build->pid, build->state == BUILD_BUILDING));
         (void)json_object_set_new(object, "exit_code",
                                   json_number(build->exit_code, build->exit_code >= 0));
-        (void)json_object_set_new(object, "changes", json_lines(build->changes));
+        (void)json_object_set_new(object, "changes", build_view_json_lines(build->changes));
         return object;
 }
 

@@ -36,6 +36,9 @@ json_t *build_view_json_time(int64_t wall_ms);
 // A text, or null; bytes that are not UTF-8 are made visible.
 json_t *build_view_json_text(const char *text);
 
+// The lines of a text as a list; empty for NULL.
+json_t *build_view_json_lines(const char *text);
+
 // Writes a document to stdout and frees it.
 int build_view_print_json(json_t *take_document, Error *err);
 

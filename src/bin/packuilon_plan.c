@@ -7,8 +7,10 @@
 #include "bin/build_view.h"
 #include "bin/packuilon.h"
 #include "builder/build_plan.h"
+#include "core/store.h"
 #include "core/template.h"
 #include "net/http.h"
+#include "scan/decision.h"
 #include "util/alloc.h"
 #include "util/fs.h"
 #include "util/gzip.h"
@@ -27,8 +29,16 @@ typedef struct Planned {
         const char *name; // as the user gave it
         int verdict;      // of build_plan_make
         BuildPlan plan;
-        bool is_broken; // a template cannot be rendered
+        bool is_broken;  // a template cannot be rendered
+        bool is_scanned; // cdb2rabbit has seen profiles here: `scanned` is known
+        Decision scanned;
 } Planned;
+
+static void planned_done(Planned *planned)
+{
+        build_plan_done(&planned->plan);
+        decision_done(&planned->scanned);
+}
 
 // ---- reading a profile ----------------------------------------------------------------------
 
@@ -70,6 +80,49 @@ static int read_profile(const Config *config, const char *name, Buf *body, Error
         if (!str_is_safe_relative_path(name, strlen(name)))
                 return error_set(err, EINVAL, "%s is neither a file nor a name in the index", name);
         return fetch_entry(&config->scan, name, body, err);
+}
+
+// ---- what the scanner would say ---------------------------------------------------------------
+
+// The name that the scanner knows a profile by.
+static char *profile_name(const char *path)
+{
+        const char *slash = strrchr(path, '/');
+        const char *base = access(path, F_OK) == 0 && slash ? slash + 1 : path;
+
+        return xstrndup(base, strlen(base) - (str_ends_with(base, ".gz") ? strlen(".gz") : 0));
+}
+
+static int compare_with_scan(const Config *config, const Buf *body, Planned *planned, Error *err)
+{
+        _cleanup_free_ char *name = profile_name(planned->name);
+        _cleanup_profile_paths_ ProfilePaths *ignore = NULL;
+        _cleanup_store_ Store *store = NULL;
+        ProfileRecord record = {0};
+        DecisionRules rules;
+        int r = store_open(config->global.state_dir, STORE_PROFILES, STORE_READ_ONLY, &store, err);
+
+        if (r != 0)
+                return r == STORE_NOT_FOUND ? 0 : r;
+        r = decision_rules_init(&rules, &config->scan, &ignore, err);
+        if (r == 0)
+                r = store_profile_get(store, name, &record, err);
+        if (r < 0)
+                return r;
+        planned->is_scanned = true;
+        r = decision_make(&rules, name, r == STORE_NOT_FOUND ? NULL : &record, false, body->data,
+                          body->len, &planned->scanned, err);
+        profile_record_done(&record);
+        return r;
+}
+
+static const char *scan_word(const Planned *planned)
+{
+        if (!planned->is_scanned)
+                return NULL;
+        if (planned->scanned.verdict == VERDICT_UNCHANGED)
+                return "unchanged";
+        return planned->scanned.verdict == VERDICT_CHANGED ? "changed" : "added";
 }
 
 // ---- what would be built --------------------------------------------------------------------
@@ -164,6 +217,22 @@ static void print_identity(const Config *config, const BuildPlan *plan)
                             identity_fields[at].source);
 }
 
+static void print_scanned(const Planned *planned)
+{
+        _cleanup_strv_ char **lines = NULL;
+        const char *word = scan_word(planned);
+
+        if (!word)
+                return;
+        printf("  %-*s%s\n", LABEL_WIDTH, "Last scan",
+               strcmp(word, "unchanged") == 0 ? "the same: cdb2rabbit would not queue it"
+               : strcmp(word, "changed") == 0 ? "another one: cdb2rabbit would queue it"
+                                              : "not seen before");
+        lines = planned->scanned.changes ? strv_split(planned->scanned.changes, "\n") : NULL;
+        STRV_FOREACH (line, lines)
+                printf("    %s\n", *line);
+}
+
 static void print_text(const Config *config, const Options *options, Planned *planned)
 {
         if (planned->verdict == BUILD_PLAN_REJECTED) {
@@ -177,6 +246,7 @@ static void print_text(const Config *config, const Options *options, Planned *pl
                        strv_count(planned->plan.templates),
                        strv_count(planned->plan.templates) == 1 ? "" : "s");
         print_identity(config, &planned->plan);
+        print_scanned(planned);
         STRV_FOREACH (template, planned->plan.templates)
                 print_template(planned, *template, options->render);
 }
@@ -217,6 +287,9 @@ static json_t *json_planned(Planned *planned, const Options *options)
                 (void)json_object_set_new(
                         object, identity_fields[at].json_key,
                         build_view_json_text(identity_field(&plan->identity, at)));
+        (void)json_object_set_new(object, "scan", build_view_json_text(scan_word(planned)));
+        (void)json_object_set_new(object, "changes",
+                                  build_view_json_lines(planned->scanned.changes));
         STRV_FOREACH (template, plan->templates)
                 (void)json_array_append_new(builds,
                                             json_template(planned, *template, options->render));
@@ -231,22 +304,25 @@ static int plan_one(const Invocation *invocation, const char *name, json_t *list
                     Error *err)
 {
         const Options *options = invocation->options;
-        _cleanup_buf_ Buf body = BUF_INIT(invocation->config->scan.max_profile_bytes);
-        Planned planned = {.name = name};
-        int r = read_profile(invocation->config, name, &body, err);
+        const Config *config = invocation->config;
+        _cleanup_buf_ Buf body = BUF_INIT(config->scan.max_profile_bytes);
+        _cleanup_(planned_done) Planned planned = {.name = name};
+        int r = read_profile(config, name, &body, err);
 
         if (r == 0)
-                r = build_plan_make(invocation->config, buf_str(&body), body.len, &planned.plan,
-                                    err);
+                r = build_plan_make(config, buf_str(&body), body.len, &planned.plan, err);
         if (r < 0)
                 return r;
         planned.verdict = r;
+        if (r != BUILD_PLAN_REJECTED)
+                r = compare_with_scan(config, &body, &planned, err);
+        if (r < 0)
+                return r;
         if (list)
                 (void)json_array_append_new(list, json_planned(&planned, options));
         else
-                print_text(invocation->config, options, &planned);
-        *ret_good = r != BUILD_PLAN_REJECTED && !planned.is_broken;
-        build_plan_done(&planned.plan);
+                print_text(config, options, &planned);
+        *ret_good = planned.verdict != BUILD_PLAN_REJECTED && !planned.is_broken;
         return 0;
 }
 
