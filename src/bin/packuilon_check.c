@@ -12,6 +12,7 @@
 #include "core/store.h"
 #include "net/http.h"
 #include "net/queue.h"
+#include "scan/catalog.h"
 #include "util/alloc.h"
 #include "util/strutil.h"
 
@@ -157,6 +158,31 @@ static void check_stores(Check *check)
 
 // ---- the neighbours -------------------------------------------------------------------------
 
+static void check_index_text(Check *check, const Buf *text)
+{
+        const ScanConfig *config = &check->config->scan;
+        _cleanup_catalog_ Catalog catalog = {0};
+        _cleanup_index_ Index index = {0};
+        Error err = ERROR_NONE;
+
+        if (index_parse(text->data, text->len, &index, &err) < 0) {
+                check_fail(check, "profile index", "%s: %s", config->profile_info_url, err.text);
+                return;
+        }
+        catalog_init(&catalog, &index, config->profile_match);
+        if (index.n_refused)
+                check_warn(check, "profile index", "%zu entries cannot be right; the first: %s",
+                           index.n_refused, index.refusals[0].text);
+        if (!catalog.n_entries)
+                check_warn(check, "profile index",
+                           "%s: none of its %zu entries is a JSON profile that PROFILE_MATCH (%s) "
+                           "selects",
+                           config->profile_info_url, index.n_entries, config->profile_match);
+        else
+                check_ok(check, "profile index", "%s: PROFILE_MATCH selects %zu of %zu entries",
+                         config->profile_info_url, catalog.n_entries, index.n_entries);
+}
+
 static void check_index(Check *check)
 {
         const ScanConfig *config = &check->config->scan;
@@ -169,11 +195,8 @@ static void check_index(Check *check)
 
         if (http_get(&request, &limits, &status, &body, NULL, NULL, &err) < 0)
                 check_fail(check, "profile index", "%s; check PROFILE_INFO_URL", err.text);
-        else if (!memmem(body.data, body.len, "<profile", strlen("<profile")))
-                check_warn(check, "profile index", "%s lists no profile", config->profile_info_url);
         else
-                check_ok(check, "profile index", "%s, %zu bytes", config->profile_info_url,
-                         body.len);
+                check_index_text(check, &body);
 }
 
 static void check_queue(Check *check)
