@@ -5,6 +5,7 @@
 // writes for each build (build file and log), so that both ways of starting it write the same
 // files.
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,18 @@
 static const char output[] =
         "==> Builds finished. The artifacts of successful builds are:\n"
         "--> openstack: An image was created: 2561d107-7585-4ed4-a269-1aedfb136bb6\n";
+
+__attribute__((format(printf, 1, 2))) static char *format(const char *text, ...)
+{
+        char *made;
+        va_list args;
+
+        va_start(args, text);
+        if (vasprintf(&made, text, args) < 0)
+                abort();
+        va_end(args);
+        return made; // the process ends before it matters who frees it
+}
 
 static long long now_ns(void)
 {
@@ -37,7 +50,7 @@ static void write_file(const char *path, const char *data, size_t len)
 static void write_files(const char *template, const char *build_file, const char *log)
 {
         static char text[65536];
-        char part[4096];
+        const char *part = format("%s.part", build_file);
         int fd = open(template, O_RDONLY | O_CLOEXEC);
         ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof text);
 
@@ -45,7 +58,6 @@ static void write_files(const char *template, const char *build_file, const char
                 perror(template);
                 exit(1);
         }
-        (void)snprintf(part, sizeof part, "%s.part", build_file);
         write_file(part, text, (size_t)len);
         if (rename(part, build_file) < 0) {
                 perror(build_file);
@@ -57,8 +69,8 @@ static void write_files(const char *template, const char *build_file, const char
 int main(int argc, char **argv)
 {
         long long started = now_ns();
-        char path[4096], line[8192];
-        int fd, len;
+        const char *line;
+        int fd;
 
         if (argc < 2)
                 return 127;
@@ -66,20 +78,14 @@ int main(int argc, char **argv)
                 return puts("Packer v1.6.6") < 0;
         if (strcmp(argv[1], "--alone") == 0) {
                 // --alone TEMPLATE LOG-FOLDER BUILD-FILE-FOLDER NAME
-                char build_file[4096], log[4096];
-
                 if (argc != 6)
                         return 127;
-                (void)snprintf(build_file, sizeof build_file, "%s/%s.json", argv[4], argv[5]);
-                (void)snprintf(log, sizeof log, "%s/%s.log", argv[3], argv[5]);
-                write_files(argv[2], build_file, log);
+                write_files(argv[2], format("%s/%s.json", argv[4], argv[5]),
+                            format("%s/%s.log", argv[3], argv[5]));
         } else if (write(STDOUT_FILENO, output, sizeof output - 1) < 0) {
                 return 1;
         }
-        (void)snprintf(path, sizeof path, "%s.starts", argv[0]);
-        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-        len = snprintf(line, sizeof line, "%lld %lld %s\n", started, now_ns(), argv[argc - 1]);
-        if (fd < 0 || len < 0 || write(fd, line, (size_t)len) != len)
-                return 1;
-        return 0;
+        line = format("%lld %lld %s\n", started, now_ns(), argv[argc - 1]);
+        fd = open(format("%s.starts", argv[0]), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+        return fd < 0 || write(fd, line, strlen(line)) != (ssize_t)strlen(line);
 }
