@@ -45,7 +45,7 @@ class Tree:
 
     def compile(self, generation):
         """New content and mtime for those that are there."""
-        packages = {f"package-{at:04d}": {"version": f"1.{at}-{at % 7}.el8"} for at in range(1700)}
+        packages = {f"package-{at:04d}": {"version": f"1.{at}-{at % 7}.el8"} for at in range(1500)}
         for at in range(self.real):
             document = profile(f"personality-{at}", **{"/software/packages": packages})
             document["software"]["generation"] = f"generation {generation}"
