@@ -9,6 +9,7 @@
 #include "util/strutil.h"
 
 #define MS_PER_SECOND 1000
+#define TENTHS_BELOW_MS 10000
 #define SECONDS_PER_MINUTE 60
 #define SECONDS_PER_HOUR 3600
 #define SECONDS_PER_DAY 86400
@@ -62,6 +63,8 @@ char *build_view_duration(int64_t ms)
 {
         long long seconds = MAX(ms, 0) / MS_PER_SECOND;
 
+        if (ms > 0 && ms < TENTHS_BELOW_MS)
+                return xasprintf("%.1fs", (double)ms / MS_PER_SECOND);
         if (seconds < SECONDS_PER_MINUTE)
                 return xasprintf("%llds", seconds);
         if (seconds < SECONDS_PER_HOUR)

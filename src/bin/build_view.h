@@ -21,7 +21,7 @@ char *build_view_template(const Build *build);
 // "2026-11-23 18:11:14", local time. "" for 0. The caller frees.
 char *build_view_time(int64_t wall_ms);
 
-// "8s", "12m 05s", "3h 07m", "2d 04h". The caller frees.
+// "0.4s", "38s", "12m 05s", "3h 07m", "2d 04h". The caller frees.
 char *build_view_duration(int64_t ms);
 
 // How long it has taken, or takes so far; 0 if it has not started.

@@ -67,14 +67,6 @@ void check_fail(Check *check, const char *what, const char *fmt, ...)
 
 // ---- files and folders ----------------------------------------------------------------------
 
-static void warn_if_public(Check *check, const char *what, const char *path)
-{
-        struct stat st;
-
-        if (stat(path, &st) == 0 && (st.st_mode & S_IROTH))
-                check_warn(check, what, "everybody can read the secrets in %s; chmod o-r it", path);
-}
-
 static void check_config_file(Check *check)
 {
         const Config *config = check->config;
@@ -82,8 +74,6 @@ static void check_config_file(Check *check)
         check_ok(check, "configuration", "%s", config->path);
         STRV_FOREACH (warning, config->warnings)
                 check_warn(check, "configuration", "%s", *warning);
-        if (config->global.rabbit_pw)
-                warn_if_public(check, "configuration", config->path);
 }
 
 static void check_space(Check *check, const char *key, const char *path)
@@ -232,6 +222,14 @@ static void check_scan(Check *check)
         check_folder(check, "CACHE_DIR", config->cache_dir);
 }
 
+static void warn_if_public(Check *check, const char *path)
+{
+        struct stat st;
+
+        if (stat(path, &st) == 0 && (st.st_mode & S_IROTH))
+                check_warn(check, "auth file", "everybody can read %s; chmod o-r it", path);
+}
+
 static bool check_auth_file(Check *check, AuthEnv *ret)
 {
         const char *path = check->config->build.auth_file;
@@ -248,7 +246,7 @@ static bool check_auth_file(Check *check, AuthEnv *ret)
                 return false;
         }
         check_ok(check, "auth file", "%s", path);
-        warn_if_public(check, "auth file", path);
+        warn_if_public(check, path);
         return true;
 }
 

@@ -202,12 +202,25 @@ static void print_template(Planned *planned, const char *template, bool with_tex
         }
 }
 
+static char *join(char *const *words)
+{
+        char *text = xstrdup("");
+
+        STRV_FOREACH (word, words) {
+                char *longer = xasprintf("%s%s%s", text, *text ? ", " : "", *word);
+
+                free(text);
+                text = longer;
+        }
+        return text;
+}
+
 static void print_identity(const Config *config, const BuildPlan *plan)
 {
         _cleanup_strv_ char **keys = identity_os_keys(&plan->identity);
+        _cleanup_free_ char *candidates = join(keys);
         _cleanup_free_ char *why_image = xasprintf("IMAGE_NAME = %s", config->build.image_name);
-        _cleanup_free_ char *why_os = xasprintf("first of %zu names that %s knows",
-                                                strv_count(keys), config->build.images_config);
+        _cleanup_free_ char *why_os = xasprintf("the first that is there, of %s", candidates);
 
         print_field("Image", plan->image, why_image);
         print_field("Source image", plan->source_image, config->build.images_config);
