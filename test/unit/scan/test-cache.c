@@ -1,0 +1,118 @@
+#include "../unit.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "scan/cache.h"
+#include "util/alloc.h"
+
+#define BODY_MAX ((size_t)100)
+
+static void write_body(const char *folder, const char *name, const char *body)
+{
+        Error err = ERROR_NONE;
+        int r = cache_write(folder, name, body, strlen(body), &err);
+
+        assert_ok(r, err);
+}
+
+static void test_round_trip(void **state)
+{
+        _cleanup_free_ char *folder = fs_join(*state, "not/made/yet");
+        static const char *const names[] = {"a.json", "clusters/x.json", "a/b/c/d.json"};
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                _cleanup_buf_ Buf body = BUF_INIT(BODY_MAX);
+                _cleanup_free_ char *path = fs_join(folder, names[i]);
+                Error err = ERROR_NONE;
+                struct stat st;
+                int r;
+
+                write_body(folder, names[i], "first");
+                write_body(folder, names[i], names[i]);
+                r = cache_read(folder, names[i], &body, &err);
+                assert_ok(r, err);
+                assert_string_equal(buf_str(&body), names[i]);
+                // As the Python script has it: the body, under its name.
+                assert_int_equal(stat(path, &st), 0);
+                assert_int_equal(st.st_size, strlen(names[i]));
+        }
+}
+
+static void test_not_found(void **state)
+{
+        _cleanup_buf_ Buf body = BUF_INIT(BODY_MAX);
+        Error err = ERROR_NONE;
+
+        assert_int_equal(cache_read(*state, "a.json", &body, &err), CACHE_NOT_FOUND);
+        write_body(*state, "a.json", "{}");
+        assert_int_equal(cache_read(*state, "a.json/b.json", &body, &err), CACHE_NOT_FOUND);
+        assert_int_equal(cache_read("/nowhere/at/all", "a.json", &body, &err), CACHE_NOT_FOUND);
+}
+
+static void test_exact(void **state)
+{
+        _cleanup_buf_ Buf body = BUF_INIT(BODY_MAX);
+        Error err = ERROR_NONE;
+        Digest right, wrong;
+        int r;
+
+        digest_sha256("{}", 2, &right);
+        digest_sha256("{ }", 3, &wrong);
+        assert_int_equal(cache_read_exact(*state, "a.json", &right, &body, &err), CACHE_NOT_FOUND);
+        write_body(*state, "a.json", "{}");
+        assert_int_equal(cache_read_exact(*state, "a.json", &wrong, &body, &err), CACHE_NOT_FOUND);
+        assert_int_equal(body.len, 0);
+        r = cache_read_exact(*state, "a.json", &right, &body, &err);
+        assert_ok(r, err);
+        assert_string_equal(buf_str(&body), "{}");
+}
+
+static void test_limit(void **state)
+{
+        _cleanup_buf_ Buf body = BUF_INIT(3);
+        Error err = ERROR_NONE;
+
+        write_body(*state, "a.json", "{  }");
+        assert_int_equal(cache_read(*state, "a.json", &body, &err), -EFBIG);
+}
+
+static void test_file_in_the_way_of_a_folder(void **state)
+{
+        Error err = ERROR_NONE;
+
+        write_body(*state, "a.json", "{}");
+        assert_true(cache_write(*state, "a.json/b.json", "{}", 2, &err) < 0);
+        assert_contains(err.text, "a.json");
+}
+
+static void test_remove(void **state)
+{
+        _cleanup_buf_ Buf body = BUF_INIT(BODY_MAX);
+        Error err = ERROR_NONE;
+        int r;
+
+        write_body(*state, "x/a.json", "{}");
+        for (int i = 0; i < 2; i++) {
+                r = cache_remove(*state, "x/a.json", &err);
+                assert_ok(r, err);
+        }
+        assert_int_equal(cache_read(*state, "x/a.json", &body, &err), CACHE_NOT_FOUND);
+        r = cache_remove(*state, "no/such/folder.json", &err);
+        assert_ok(r, err);
+        assert_true(cache_remove(*state, "x", &err) < 0); // a folder is not ours to remove
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                unit_test_in_folder(test_round_trip),
+                unit_test_in_folder(test_not_found),
+                unit_test_in_folder(test_exact),
+                unit_test_in_folder(test_limit),
+                unit_test_in_folder(test_file_in_the_way_of_a_folder),
+                unit_test_in_folder(test_remove),
+        };
+
+        return cmocka_run_group_tests_name("cache", tests, NULL, NULL);
+}
