@@ -45,9 +45,10 @@ static int map_load(const char *path, Map *map, Error *err)
         map->path = path;
         map->root = json_loadb(buf_str(&map->text), map->text.len, JSON_REJECT_DUPLICATES, &why);
         if (!map->root)
-                return error_set(err, EINVAL, "%s:%d:%d: %s", path, why.line, why.column, why.text);
+                return error_set(err, EINVAL, "%s: line %d, column %d: %s", path, why.line,
+                                 why.column, why.text);
         if (!json_is_object(map->root))
-                return error_set(err, EINVAL, "%s:1: the map must be a JSON object", path);
+                return error_set(err, EINVAL, "%s: line 1: the map must be a JSON object", path);
         return 0;
 }
 
@@ -74,7 +75,7 @@ static size_t key_line(const Map *map, const char *key, const char **from)
         return 0;
 }
 
-// "FILE:LINE: "outer" / "inner": what"; inner may be NULL.
+// "FILE: line L: "outer" / "inner": what"; inner may be NULL.
 static int fail_entry(const Map *map, const char *outer, const char *inner, const char *what,
                       Error *err)
 {
@@ -85,9 +86,12 @@ static int fail_entry(const Map *map, const char *outer, const char *inner, cons
                 inner ? str_visible(inner, strlen(inner), VISIBLE_KEY_MAX) : NULL;
         _cleanup_free_ char *place = NULL;
 
-        if (inner && line > 0)
-                line = MAX(line, key_line(map, inner, &from));
-        place = line > 0 ? xasprintf("%s:%zu", map->path, line) : xstrdup(map->path);
+        if (inner && line > 0) {
+                size_t inner_line = key_line(map, inner, &from);
+
+                line = MAX(line, inner_line);
+        }
+        place = line > 0 ? xasprintf("%s: line %zu", map->path, line) : xstrdup(map->path);
         if (inner)
                 return error_set(err, EINVAL, "%s: \"%s\" / \"%s\": %s", place, shown, shown_inner,
                                  what);

@@ -178,7 +178,8 @@ static int open_container(Parser *parser, ProfileType type)
         ProfileNode *node;
 
         if (parser->depth == PROFILE_MAX_DEPTH) {
-                (void)fail_at(parser, position(parser), "more than %d levels", PROFILE_MAX_DEPTH);
+                (void)fail_at(parser, position(parser), "more than %d levels deep",
+                              PROFILE_MAX_DEPTH);
                 return 0;
         }
         node = add_node(parser, type, NULL, 0);

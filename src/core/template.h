@@ -29,11 +29,15 @@ typedef struct RenderedTemplate {
         size_t vars_len;
 } RenderedTemplate;
 
-// Reads and renders a template. Values are escaped for the JSON string they land in; $METADATA may
-// stand inside an object ({ $METADATA }) or as a value of its own. A value with "{{", control
-// characters, or a metadata value over 255 bytes is refused (-EBADMSG). The result must parse as
-// JSON: -EINVAL names template, line and column otherwise. A token in shell inline text is
-// inserted as it is in JSON: use environment_vars in templates where a shell reads it.
+// Reads and renders a template; it may have 1 MiB, the result 4 MiB. Values are escaped for the
+// JSON string they land in, and what has been put in is not expanded again; a value that the
+// profile does not have is "". $METADATA may stand inside an object ({ $METADATA }) or as a value
+// of its own. Of two members with one name the later counts.
+//
+// -EBADMSG: a value with "{{", control characters, or over 255 bytes as metadata; or a token in
+// text that a shell reads (members inline, execute_command, … and user_data) or in Packer's own
+// {{ }} whose value is more than one plain word: templates pass such values by environment_vars.
+// -EINVAL: the template is not JSON (names template, line and column), or has $METADATA in a text.
 int template_render(const char *path, const TemplateValues *values, RenderedTemplate *ret,
                     Error *err) must_check;
 void rendered_template_done(RenderedTemplate *rendered);

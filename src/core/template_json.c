@@ -367,9 +367,10 @@ int template_json_render(const char *path, const char *text, size_t len,
                 return error_set(err, EFBIG, "%s: too many $METADATA", path);
         template = json_loadb(buf_str(&marked), marked.len, 0, &why);
         if (!template)
-                return error_set(err, EINVAL, "%s:%d:%d: %s", path, why.line, why.column, why.text);
+                return error_set(err, EINVAL, "%s: line %d, column %d: %s", path, why.line,
+                                 why.column, why.text);
         if (!json_is_object(template))
-                return error_set(err, EINVAL, "%s:1: a template must be a JSON object", path);
+                return error_set(err, EINVAL, "%s: line 1: a template must be a JSON object", path);
         r = expand_object(&renderer, &root, template, &rendered);
         if (r < 0)
                 return r;

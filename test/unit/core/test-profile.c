@@ -204,7 +204,7 @@ static void test_depth_limit(void **state)
         (void)state;
         assert_non_null(fits);
         assert_int_equal(profile_parse(deeper, strlen(deeper), &none, &err), -EBADMSG);
-        assert_string_equal(err.text, "line 1: more than 64 levels");
+        assert_string_equal(err.text, "line 1: more than 64 levels deep");
 }
 
 static void test_node_limit(void **state)
