@@ -191,7 +191,7 @@ int content_header(Content *content, uint64_t size, size_t keep)
         content->size = content->left = size;
         content->body.max = keep;
         content->state = size ? CONTENT_WANTS_BODY : CONTENT_COMPLETE;
-        return size <= keep ? buf_reserve(&content->body, (size_t)size) : 0;
+        return size && size <= keep ? buf_reserve(&content->body, (size_t)size) : 0;
 }
 
 int content_body(Content *content, amqp_bytes_t bytes)
