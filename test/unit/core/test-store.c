@@ -204,10 +204,10 @@ static void let_others_read(const char *folder, mode_t folder_mode, mode_t file_
 
 static void test_reader_without_write_permission(void **state)
 {
-        // On the stack, so that the children's copies of it are no leaks.
-        _cleanup_store_ Store *writer = open_store(*state, STORE_PROFILES, STORE_READ_WRITE);
+        static Store *writer; // static: the children's copies are no leaks
         pid_t child;
 
+        writer = open_store(*state, STORE_PROFILES, STORE_READ_WRITE);
         set_meta(writer, "k", "v");
         let_others_read(*state, 0555, 0444);
         child = fork();
