@@ -165,6 +165,20 @@ static bool may_begin_secret(const Redactor *redactor, const char *data, size_t 
         return false;
 }
 
+// Where the tail begins that may be an unfinished secret; len if there is none.
+static size_t find_unfinished(const Redactor *redactor, const char *data, size_t len, size_t from)
+{
+        size_t at = from;
+
+        if (!redactor->longest)
+                return len;
+        if (len - from >= redactor->longest)
+                at = len - redactor->longest + 1;
+        while (at < len && !may_begin_secret(redactor, data, len, at))
+                at++;
+        return at;
+}
+
 int redactor_feed(const Redactor *redactor, Buf *held, const char *data, size_t len, bool end,
                   Buf *out)
 {
@@ -182,26 +196,23 @@ int redactor_feed(const Redactor *redactor, Buf *held, const char *data, size_t 
                 data = joined.data;
                 len = joined.len;
         }
-        while ((hit = find_next(redactor, data, len, from, &r_at))) {
+        keep = end ? len : find_unfinished(redactor, data, len, from);
+        // A secret found within the tail waits: it may be part of a longer one.
+        while ((hit = find_next(redactor, data, len, from, &r_at)) && r_at < keep) {
                 r = buf_append(out, data + from, r_at - from);
                 if (r == 0)
                         r = buf_append_str(out, REDACT_MARK);
                 if (r < 0)
                         return r;
                 from = r_at + hit->len;
-        }
-        keep = len;
-        if (!end && redactor->longest) {
-                keep = len - from >= redactor->longest ? len - redactor->longest + 1 : from;
-                while (keep < len && !may_begin_secret(redactor, data, len, keep))
-                        keep++;
+                if (from > keep)
+                        keep = end ? len : find_unfinished(redactor, data, len, from);
         }
         r = buf_append(out, data + from, keep - from);
         if (r < 0)
                 return r;
-        if (joined.data) {
+        if (joined.data)
                 buf_clear(held);
-        }
         return buf_append(held, data + keep, len - keep);
 }
 
