@@ -58,9 +58,22 @@ static void add_error_detail(PackerOutput *output, const char *text)
         output->error = longer;
 }
 
+// True if one of the ids in `artifacts` is this text.
+static bool has_artifact(const char *artifacts, const char *text)
+{
+        size_t len = strlen(text);
+
+        for (const char *at = artifacts; (at = strstr(at, text)); at++) {
+                if ((at == artifacts || at[-1] == ' ') && (at[len] == '\0' || at[len] == ' '))
+                        return true;
+        }
+        return false;
+}
+
 static void add_artifact(PackerOutput *output, const char *text)
 {
         static const char created[] = "An image was created: ";
+        _cleanup_free_ char *id = NULL;
         char *both;
         size_t spaces = 0;
 
@@ -68,16 +81,17 @@ static void add_artifact(PackerOutput *output, const char *text)
                 text += sizeof created - 1;
         if (!*text)
                 return; // what a post-processor adds
+        id = str_visible(text, strlen(text), ERROR_TEXT_LIMIT);
         if (!output->artifact) {
-                output->artifact = str_visible(text, strlen(text), ERROR_TEXT_LIMIT);
+                output->artifact = TAKE_PTR(id);
                 return;
         }
         for (const char *at = output->artifact; *at; at++)
                 spaces += *at == ' ';
         // A kept post-processor repeats the id.
-        if (strstr(output->artifact, text) || spaces >= ARTIFACTS_MAX)
+        if (has_artifact(output->artifact, id) || spaces >= ARTIFACTS_MAX)
                 return;
-        both = xasprintf("%s %s", output->artifact, text);
+        both = xasprintf("%s %s", output->artifact, id);
         free(output->artifact);
         output->artifact = both;
 }
