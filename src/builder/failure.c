@@ -1,8 +1,12 @@
 #include "builder/failure.h"
 
+#include <ctype.h>
 #include <string.h>
 
+#include "util/alloc.h"
 #include "util/macro.h"
+
+#define SIGNATURE_MAX 200
 
 typedef struct FailurePolicy {
         const char *name;
@@ -108,4 +112,30 @@ int64_t failure_retry_delay_ms(FailureClass class, int64_t attempt, const BuildC
                 delay *= 2;
         delay = MIN(delay, longest);
         return delay / 2 + (int64_t)((uint64_t)delay * random >> 32);
+}
+
+// Letters that hexadecimal numbers have count as part of one only beside a digit or a dash, so
+// that words stay.
+static size_t number_len(const char *text)
+{
+        size_t len = strspn(text, "0123456789abcdef-");
+        bool has_digit = strcspn(text, "0123456789") < len;
+
+        return has_digit && !isalpha((unsigned char)text[len]) ? len : 0;
+}
+
+char *failure_signature(FailureClass class, const char *text)
+{
+        char *signature = xcalloc(1, SIGNATURE_MAX + 1);
+        size_t len = strlen(policies[class].name);
+
+        memcpy(signature, policies[class].name, len);
+        signature[len++] = ' ';
+        while (*text && len < SIGNATURE_MAX) {
+                size_t number = number_len(text);
+
+                signature[len++] = number ? '#' : *text;
+                text += number ? number : 1;
+        }
+        return signature;
 }

@@ -37,3 +37,7 @@ bool failure_may_retry(FailureClass class, int64_t attempt, const BuildConfig *c
 // together.
 int64_t failure_retry_delay_ms(FailureClass class, int64_t attempt, const BuildConfig *config,
                                uint32_t random);
+
+// What is alike in failures that are alike: class and text, with numbers and ids taken out. The
+// caller frees.
+char *failure_signature(FailureClass class, const char *text);

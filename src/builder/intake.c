@@ -1,5 +1,6 @@
 // From a delivery to builds in the journal.
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "builder/worker_internal.h"
@@ -7,6 +8,9 @@
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/strutil.h"
+
+// How far the clocks of the host that sends and of this one may differ.
+#define CLOCKS_DIFFER_MS 5000
 
 static void fill_build(Build *build, const Message *message, const BuildPlan *plan,
                        const char *template)
@@ -25,12 +29,6 @@ static void fill_build(Build *build, const Message *message, const BuildPlan *pl
         build->queued_ms = clock_wall_ms();
 }
 
-static bool same_target(const Build *a, const Build *b)
-{
-        return a->image && b->image && a->template && b->template &&
-               strcmp(a->image, b->image) == 0 && strcmp(a->template, b->template) == 0;
-}
-
 // The guest fetches the profile that is current when it builds, so the build to come covers those
 // of the same image that still wait.
 static void supersede_waiting(Worker *worker, const Job *newer)
@@ -39,11 +37,11 @@ static void supersede_waiting(Worker *worker, const Job *newer)
                 _cleanup_free_ char *reason = NULL;
 
                 next = job->next;
-                if (job == newer || job->run || job->predecessor ||
-                    !same_target(&job->build, &newer->build))
+                if (job == newer || job->stage != JOB_WAITING ||
+                    !build_same_target(&job->build, &newer->build))
                         continue;
-                reason = xasprintf("covered by build %lld, which starts later",
-                                   (long long)newer->build.id);
+                reason = xasprintf("covered by build %" PRId64 ", which starts later",
+                                   newer->build.id);
                 job_end(job, BUILD_EVENT_SUPERSEDE, reason);
         }
 }
@@ -76,14 +74,78 @@ static int journal_skipped(Worker *worker, const Message *message, const BuildPl
         return 0;
 }
 
+// A build that was started after the message was sent has fetched what the message is about.
+// 0: not covered; 1: it is, by build *ret_id.
+static int is_covered(Worker *worker, const Message *message, const Build *build, int64_t *ret_id,
+                      Error *err)
+{
+        int64_t started_ms = 0;
+        int r;
+
+        if (!message->timestamp)
+                return 0;
+        r = store_build_last_started(worker->store, build->image, build->template, &started_ms,
+                                     ret_id, err);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        return started_ms > message->timestamp * 1000 + CLOCKS_DIFFER_MS;
+}
+
+// A breaker that has opened stays so until the profile is another. 0: build it; 1: not.
+static int is_paused(Worker *worker, const Message *message, const Build *build, Error *err)
+{
+        _cleanup_(build_done) Build last = {0};
+        int64_t n = 0;
+        int r;
+
+        if (!message->content_id || !message->app_id ||
+            strcmp(message->app_id, MESSAGE_APP_SCANNER) != 0)
+                return 0;
+        r = store_build_last_failed(worker->store, build->image, build->template, &last, err);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        if (!last.failure || !last.content_id || strcmp(last.content_id, message->content_id) != 0)
+                return 0;
+        r = store_build_count_failures(worker->store, build->image, build->template, last.failure,
+                                       &n, err);
+        return r < 0 ? r : n >= worker->config->build.breaker_failures;
+}
+
+// Ends a job that need not be built. 0: it must be; 1: it was ended.
+static int dismiss(Worker *worker, Job *job, const Message *message, Error *err)
+{
+        _cleanup_free_ char *reason = NULL;
+        int64_t covering = 0;
+        int r = is_covered(worker, message, &job->build, &covering, err);
+
+        if (r > 0) {
+                reason = xasprintf("covered by build %" PRId64 ", which started after the message "
+                                   "was sent",
+                                   covering);
+                job_end(job, BUILD_EVENT_SUPERSEDE, reason);
+                return 1;
+        }
+        if (r == 0)
+                r = is_paused(worker, message, &job->build, err);
+        if (r > 0)
+                job_end(job, BUILD_EVENT_SKIP,
+                        "the last builds of this image failed all the same way and its profile is "
+                        "still the same (BREAKER_FAILURES); `packuilon retry` builds it");
+        return r;
+}
+
 static int journal_builds(Worker *worker, const Message *message, const BuildPlan *plan, Error *err)
 {
         STRV_FOREACH (template, plan->templates) {
                 Job *job;
                 int r = journal_build(worker, message, plan, *template, &job, err);
 
+                if (r == 0)
+                        r = dismiss(worker, job, message, err);
                 if (r < 0)
                         return r;
+                if (r > 0)
+                        continue;
                 supersede_waiting(worker, job);
                 if (job_can_start(job))
                         job_start(job, plan);
@@ -104,8 +166,7 @@ static int is_known(Worker *worker, const Message *message, Error *err)
                 return r;
         if (r == STORE_NOT_FOUND)
                 return 0;
-        log_info("message %s came again; it is build %lld already", message->message_id,
-                 (long long)id);
+        log_info("message %s came again; it is build %" PRId64 " already", message->message_id, id);
         return 1;
 }
 
@@ -156,4 +217,23 @@ void worker_take_delivery(Worker *worker, Delivery *delivery)
         delivery_list_add(&worker->journal, delivery);
         if (journal(worker, message, &plan, r == BUILD_PLAN_SKIPPED, &err) < 0)
                 worker_undo_turn(worker, &err);
+}
+
+bool worker_builds_target_of(Worker *worker, const Delivery *delivery)
+{
+        _cleanup_(build_plan_done) BuildPlan plan = {0};
+        Error err = ERROR_NONE;
+
+        if (build_plan_make(worker->config, delivery->message.body, delivery->message.body_len,
+                            &plan, &err) != 0)
+                return false; // the turn of its own will tell why
+        for (const Job *job = worker->jobs; job; job = job->next) {
+                if (!job->run || !job->build.image || strcmp(job->build.image, plan.image) != 0)
+                        continue;
+                STRV_FOREACH (template, plan.templates) {
+                        if (strcmp(job->build.template, *template) == 0)
+                                return true;
+                }
+        }
+        return false;
 }

@@ -4,9 +4,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "builder/predecessors.h"
 #include "util/alloc.h"
 #include "util/fs.h"
 #include "util/strutil.h"
+
+#define OWN_VARIABLES_MAX 8 // that make_environment adds
 
 // Of our own environment, what means us and not our children.
 static const char *const own_variables[] = {
@@ -46,9 +49,10 @@ static bool is_own_variable(const char *var)
 
 static char **make_environment(const PackerRunSpec *spec, const char *tmp_dir)
 {
+        _cleanup_free_ char *target = predecessor_target(spec->values->name, spec->template_path);
         char *const *auth = spec->auth ? spec->auth->vars : NULL;
-        // Ours at the end are five at most.
-        char **vars = xcalloc(strv_count(environ) + strv_count(auth) + 6, sizeof *vars);
+        char **vars = xcalloc(strv_count(environ) + strv_count(auth) + OWN_VARIABLES_MAX + 1,
+                              sizeof *vars);
 
         STRV_FOREACH (var, environ) {
                 if (!is_own_variable(*var))
@@ -60,7 +64,9 @@ static char **make_environment(const PackerRunSpec *spec, const char *tmp_dir)
         set_var(vars, xasprintf("PACKER_CACHE_DIR=%s/packer_cache", tmp_dir));
         set_var(vars, xstrdup("CHECKPOINT_DISABLE=1")); // no call home
         set_var(vars, xstrdup("PACKER_NO_COLOR=1"));
-        set_var(vars, xasprintf("PACKUILON_BUILD_ID=%s", spec->values->build_id));
+        set_var(vars, xasprintf(PREDECESSOR_BUILD_ID "=%s", spec->values->build_id));
+        set_var(vars, xasprintf(PREDECESSOR_STATE_DIR "=%s", spec->config->global.state_dir));
+        set_var(vars, xasprintf(PREDECESSOR_TARGET "=%s", target));
         return vars;
 }
 
@@ -159,11 +165,4 @@ void packer_workspace_done(PackerWorkspace *workspace)
         strv_free(workspace->argv);
         strv_free(workspace->envp);
         *workspace = (PackerWorkspace){0};
-}
-
-int packer_workspace_sweep(const char *state_dir, Error *err)
-{
-        _cleanup_free_ char *tmp_root = fs_join(state_dir, "tmp");
-
-        return fs_remove_tree(tmp_root, err);
 }

@@ -19,6 +19,3 @@ int packer_workspace_make(const PackerRunSpec *spec, PackerWorkspace *ret, Error
 
 // Removes the TMPDIR with all that is in it; the build file stays, as upstream's does.
 void packer_workspace_done(PackerWorkspace *workspace);
-
-// Removes the TMPDIRs that a killed worker left. For the start of the only worker of a STATE_DIR.
-int packer_workspace_sweep(const char *state_dir, Error *err) must_check;

@@ -1,11 +1,16 @@
-// A job's way from waiting to over.
+// A job's way from waiting to its end.
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
+#include "builder/failure.h"
 #include "builder/worker_internal.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/log.h"
+
+// A time further off than any delay of ours was written before the clock was set back.
+#define NOT_BEFORE_MAX_MS (2 * FAILURE_MAX_DELAY_SECONDS * 1000LL)
 
 Job *job_new(Worker *worker)
 {
@@ -13,7 +18,6 @@ Job *job_new(Worker *worker)
 
         job->worker = worker;
         job->build.exit_code = -1;
-        job->predecessor_fd = -1;
         while (*end)
                 end = &(*end)->next;
         *end = job;
@@ -32,52 +36,46 @@ void job_free(Job *job)
                 job->worker->n_running--;
                 packer_run_free(job->run);
         }
-        (void)sd_event_source_unref(job->predecessor);
-        if (job->predecessor_fd >= 0)
-                (void)close(job->predecessor_fd);
         build_done(&job->build);
+        free(job->result_artifact);
+        free(job->result_reason);
         free(job);
 }
 
-static bool is_same_image(const Job *a, const Job *b)
+const char *job_name(const Job *job)
 {
-        return a->build.image && b->build.image && strcmp(a->build.image, b->build.image) == 0 &&
-               strcmp(a->build.template, b->build.template) == 0;
+        return job->build.image ? job->build.image : job->build.personality;
+}
+
+bool build_same_target(const Build *a, const Build *b)
+{
+        return a->image && b->image && a->template && b->template &&
+               strcmp(a->image, b->image) == 0 && strcmp(a->template, b->template) == 0;
+}
+
+static bool is_due(const Build *build)
+{
+        int64_t wait = build->not_before_ms - clock_wall_ms();
+
+        return wait <= 0 || wait > NOT_BEFORE_MAX_MS;
 }
 
 bool job_can_start(const Job *job)
 {
         const Worker *worker = job->worker;
 
-        if (job->run || job->discarded || job->predecessor || worker->draining ||
-            worker_is_blocked(worker) || worker->n_running >= worker->config->build.slots)
+        if (job->stage != JOB_WAITING || worker->draining || worker_is_blocked(worker) ||
+            !worker_has_slot(worker) || !is_due(&job->build) ||
+            predecessors_hold(worker->predecessors, job->build.image, job->build.template))
                 return false;
         for (const Job *other = worker->jobs; other; other = other->next) {
-                if (other != job && (other->run || other->predecessor) && is_same_image(job, other))
+                if (other->run && build_same_target(&job->build, &other->build))
                         return false;
         }
         return true;
 }
 
-static const char *job_name(const Job *job)
-{
-        return job->build.image ? job->build.image : job->build.personality;
-}
-
-// The one line an operator sees for each end.
-static void log_end(const Job *job)
-{
-        const Build *build = &job->build;
-        LogLevel level = build->state == BUILD_FAILED ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO;
-
-        log_write(level, "build %lld (%s): %s%s%s%s%s", (long long)build->id, job_name(job),
-                  build_state_name(build->state), build->artifact ? ", artifact " : "",
-                  build->artifact ? build->artifact : "", build->reason ? ": " : "",
-                  build->reason ? build->reason : "");
-}
-
-// Writes a change of state. The journal's failure blocks the worker; what was not written is
-// found unfinished at the next start and done again.
+// Writes a change of state of a job that does not run.
 static bool transition(Job *job, BuildEvent event, const char *reason)
 {
         Worker *worker = job->worker;
@@ -89,7 +87,8 @@ static bool transition(Job *job, BuildEvent event, const char *reason)
                                            clock_wall_ms(), &err);
         if (r == 0)
                 return true;
-        (void)error_prefix(&err, "build %lld", (long long)job->build.id);
+        worker->out_of_step = true;
+        (void)error_prefix(&err, "build %" PRId64, job->build.id);
         worker_block(worker, err.text);
         return false;
 }
@@ -97,7 +96,7 @@ static bool transition(Job *job, BuildEvent event, const char *reason)
 void job_end(Job *job, BuildEvent event, const char *reason)
 {
         if (transition(job, event, reason))
-                log_end(job);
+                job_log_end(job);
         job_free(job);
 }
 
@@ -109,35 +108,21 @@ static void on_phase(PackerRun *run, const char *phase, void *userdata)
         Error err = ERROR_NONE;
 
         (void)run;
-        if (job->discarded)
+        if (job->abandoned)
                 return;
         if (worker_write(job->worker, &err) < 0 ||
             store_build_phase(job->worker->store, &job->build, phase, clock_wall_ms(), &err) < 0)
-                log_warning("build %lld: phase %s is not in the history: %s",
-                            (long long)job->build.id, phase, err.text);
+                log_warning("build %" PRId64 ": phase %s is not in the history: %s", job->build.id,
+                            phase, err.text);
 }
 
-static void record_end(Job *job, const PackerResult *result)
+static void keep_result(Job *job, const PackerResult *result)
 {
-        Error err = ERROR_NONE;
-        Job *again;
-
-        job->build.exit_code = result->exit_code;
-        replace_string(&job->build.artifact, result->artifact);
-        if (result->cancelled && job->worker->stopping) {
-                if (worker_write(job->worker, &err) < 0 ||
-                    worker_interrupt(job->worker, &job->build, result->reason, &again, &err) < 0)
-                        log_error("build %lld: %s", (long long)job->build.id, err.text);
-                else
-                        log_end(job);
-                return;
-        }
-        if (transition(job,
-                       result->succeeded   ? BUILD_EVENT_SUCCEED
-                       : result->cancelled ? BUILD_EVENT_CANCEL
-                                           : BUILD_EVENT_FAIL,
-                       result->reason))
-                log_end(job);
+        replace_string(&job->result_artifact, result->artifact);
+        replace_string(&job->result_reason, result->reason);
+        job->result = *result;
+        job->result.artifact = job->result_artifact;
+        job->result.reason = job->result_reason;
 }
 
 static void on_end(PackerRun *run, const PackerResult *result, void *userdata)
@@ -145,12 +130,20 @@ static void on_end(PackerRun *run, const PackerResult *result, void *userdata)
         Job *job = userdata;
         Worker *worker = job->worker;
 
-        if (!job->discarded)
-                record_end(job, result);
+        if (!job->abandoned)
+                keep_result(job, result);
         packer_run_free(run);
         job->run = NULL;
         worker->n_running--;
-        job_free(job);
+        if (!job->abandoned) {
+                job->stage = JOB_ENDED;
+                job_write_end(job);
+        } else if (job->journalled) {
+                job->abandoned = false;
+                job->stage = JOB_WAITING;
+        } else {
+                job_free(job);
+        }
         worker_schedule(worker);
 }
 
@@ -208,6 +201,7 @@ static int run_packer(Job *job, const BuildPlan *plan, Error *err)
         if (r != 0)
                 return r;
         worker->n_running++;
+        job->stage = JOB_RUNNING;
         job->build.pid = packer_run_pid(job->run);
         replace_string(&job->build.log_path, packer_run_log_path(job->run));
         return 0;
@@ -227,14 +221,15 @@ static void start_planned(Job *job, const BuildPlan *plan)
         if (r == PACKER_RUN_REFUSED) {
                 _cleanup_free_ char *reason = redactor_text(job->worker->redactor, err.text);
 
-                job_end(job, BUILD_EVENT_FAIL, reason);
+                job_refuse(job, reason);
                 return;
         }
         if (!transition(job, BUILD_EVENT_START, NULL)) {
+                job->abandoned = true;
                 packer_run_stop(job->run, "the journal could not be written");
                 return;
         }
-        log_info("build %lld (%s): started, %s", (long long)job->build.id, job_name(job),
+        log_info("build %" PRId64 " (%s): started, %s", job->build.id, job_name(job),
                  job->build.log_path);
 }
 
@@ -269,4 +264,72 @@ void job_start(Job *job, const BuildPlan *plan)
                 start_planned(job, plan);
         else
                 start_waiting(job);
+}
+
+// ---- what next -----------------------------------------------------------------------------
+
+static Job *next_startable(Worker *worker)
+{
+        for (Job *job = worker->jobs; job; job = job->next) {
+                if (job_can_start(job))
+                        return job;
+        }
+        return NULL;
+}
+
+static void start_next(Worker *worker)
+{
+        while (!worker->draining && !worker_is_blocked(worker) && worker_has_slot(worker)) {
+                Job *job = next_startable(worker);
+
+                if (job)
+                        job_start(job, NULL);
+                else if (worker->held.n)
+                        worker_take_delivery(worker, delivery_list_pop(&worker->held));
+                else
+                        return;
+        }
+}
+
+// Wakes when the first of the waiting jobs becomes due.
+static void arm_retry_timer(Worker *worker)
+{
+        int64_t now = clock_wall_ms(), first = INT64_MAX;
+
+        for (const Job *job = worker->jobs; job; job = job->next) {
+                if (job->stage == JOB_WAITING && !is_due(&job->build))
+                        first = MIN(first, job->build.not_before_ms - now);
+        }
+        if (first == INT64_MAX)
+                (void)sd_event_source_set_enabled(worker->retry_timer, SD_EVENT_OFF);
+        else
+                timer_arm(worker->retry_timer, (uint64_t)MAX(first, 1) * 1000);
+}
+
+static void arm_hold_timer(Worker *worker)
+{
+        int enabled = SD_EVENT_OFF;
+
+        (void)sd_event_source_get_enabled(worker->hold_timer, &enabled);
+        if (!worker->held.n)
+                (void)sd_event_source_set_enabled(worker->hold_timer, SD_EVENT_OFF);
+        else if (enabled == SD_EVENT_OFF)
+                timer_arm(worker->hold_timer, HOLD_SECONDS * USEC_PER_SECOND);
+}
+
+void worker_schedule(Worker *worker)
+{
+        start_next(worker);
+        if (worker->block_reason && !worker_is_blocked(worker) && !worker->probing) {
+                log_notice("taking builds again");
+                free(TAKE_PTR(worker->block_reason));
+                worker->block_seconds = 0;
+        }
+        if (!worker->draining && !worker_is_blocked(worker) && worker_has_slot(worker))
+                consumer_resume(worker->consumer);
+        arm_hold_timer(worker);
+        arm_retry_timer(worker);
+        worker_say_status(worker);
+        if (worker->draining && !worker->n_running)
+                (void)sd_event_exit(worker->event, 0);
 }

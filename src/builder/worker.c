@@ -6,13 +6,11 @@
 #include <systemd/sd-daemon.h>
 
 #include "builder/log_keeper.h"
-#include "builder/packer_workspace.h"
 #include "builder/worker_internal.h"
 #include "util/alloc.h"
 #include "util/fs.h"
 #include "util/log.h"
 
-#define USEC_PER_SECOND 1000000ULL
 #define IDLE_CHECK_USEC 100000ULL
 #define IDLE_CHECKS 2 // a delivery may be on its way at the first
 #define KEEP_SECONDS (6 * 3600ULL)
@@ -49,18 +47,13 @@ static void forget_all(DeliveryList *list)
         list->n = 0;
 }
 
-static void arm_timer(sd_event_source *timer, uint64_t usec)
+void timer_arm(sd_event_source *timer, uint64_t usec)
 {
         uint64_t now = 0;
 
         (void)sd_event_now(sd_event_source_get_event(timer), CLOCK_MONOTONIC, &now);
         (void)sd_event_source_set_time(timer, now + usec);
         (void)sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
-}
-
-static void disarm(sd_event_source *source)
-{
-        (void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
 }
 
 // ---- the turn's transaction ---------------------------------------------------------------
@@ -83,44 +76,57 @@ void worker_undo_turn(Worker *worker, const Error *why)
         requeue_all(worker, &worker->journal);
         for (Job *job = worker->jobs, *next; job; job = next) {
                 next = job->next;
-                if (job->journalled || job->discarded)
+                if (job->journalled)
                         continue;
-                job->discarded = true;
-                if (job->run)
+                if (job->run) {
+                        job->abandoned = true;
                         packer_run_stop(job->run, "the journal could not be written");
-                else
+                } else {
+                        job_free(job);
+                }
+        }
+        worker->out_of_step = true;
+        worker_block(worker, why->text);
+}
+
+// The turn's writes are on disk.
+static void settle(Worker *worker)
+{
+        Delivery *delivery;
+
+        for (Job *job = worker->jobs, *next; job; job = next) {
+                next = job->next;
+                job->journalled = true;
+                if (job->stage == JOB_ENDED)
                         job_free(job);
         }
-        worker_block(worker, why->text);
+        while ((delivery = delivery_list_pop(&worker->journal)))
+                consumer_ack(worker->consumer, delivery);
 }
 
 static int on_commit(sd_event_source *source, void *userdata)
 {
         Worker *worker = userdata;
-        Delivery *delivery;
         Error err = ERROR_NONE;
 
         (void)source;
         if (store_commit(worker->store, &err) < 0) {
                 (void)error_prefix(&err, "cannot write the journal");
                 worker_undo_turn(worker, &err);
-                return 0;
+        } else {
+                settle(worker);
         }
-        for (Job *job = worker->jobs; job; job = job->next)
-                job->journalled = true;
-        while ((delivery = delivery_list_pop(&worker->journal)))
-                consumer_ack(worker->consumer, delivery);
         return 0;
 }
 
 // ---- flow ---------------------------------------------------------------------------------
 
-static void say_status(Worker *worker)
+void worker_say_status(const Worker *worker)
 {
         size_t waiting = 0;
 
         for (const Job *job = worker->jobs; job; job = job->next)
-                waiting += !job->run;
+                waiting += job->stage == JOB_WAITING;
         (void)sd_notifyf(0, "STATUS=%s%u of %u slots building, %zu waiting%s%s",
                          worker->draining ? "draining: " : "", worker->n_running,
                          worker->config->build.slots, waiting,
@@ -130,14 +136,19 @@ static void say_status(Worker *worker)
 
 void worker_block(Worker *worker, const char *reason)
 {
+        if (!worker_is_blocked(worker))
+                worker->block_seconds =
+                        MIN(worker->block_seconds ? 2 * worker->block_seconds
+                                                  : worker->config->build.retry_seconds,
+                            BLOCK_MAX_SECONDS);
         if (!worker->block_reason || strcmp(worker->block_reason, reason) != 0)
-                log_error("taking no builds until this is mended (next try every %d s): %s",
-                          BLOCK_SECONDS, reason);
+                log_error("taking no builds until this is mended (next try in %lld s): %s",
+                          (long long)worker->block_seconds, reason);
         replace_string(&worker->block_reason, reason);
         requeue_all(worker, &worker->held);
         consumer_pause(worker->consumer);
-        arm_timer(worker->block_timer, BLOCK_SECONDS * USEC_PER_SECOND);
-        say_status(worker);
+        timer_arm(worker->block_timer, (uint64_t)worker->block_seconds * USEC_PER_SECOND);
+        worker_say_status(worker);
         if (worker->options.until_idle)
                 (void)sd_event_exit(worker->event, 1); // it would never be idle
 }
@@ -145,11 +156,12 @@ void worker_block(Worker *worker, const char *reason)
 static int on_block_over(sd_event_source *source, uint64_t usec, void *userdata)
 {
         Worker *worker = userdata;
+        Error err = ERROR_NONE;
 
         (void)source;
         (void)usec;
-        if (!worker->draining)
-                consumer_resume(worker->consumer);
+        if (worker->out_of_step && worker_resync(worker, &err) < 0)
+                worker_block(worker, err.text);
         worker_schedule(worker);
         return 0;
 }
@@ -174,54 +186,9 @@ bool worker_is_blocked(const Worker *worker)
         return enabled != SD_EVENT_OFF;
 }
 
-static bool slot_is_free(const Worker *worker)
+bool worker_has_slot(const Worker *worker)
 {
-        return worker->n_running < worker->config->build.slots;
-}
-
-static Job *next_startable(Worker *worker)
-{
-        for (Job *job = worker->jobs; job; job = job->next) {
-                if (job_can_start(job))
-                        return job;
-        }
-        return NULL;
-}
-
-static void arm_hold_timer(Worker *worker)
-{
-        int enabled = SD_EVENT_OFF;
-
-        (void)sd_event_source_get_enabled(worker->hold_timer, &enabled);
-        if (!worker->held.n)
-                disarm(worker->hold_timer);
-        else if (enabled == SD_EVENT_OFF)
-                arm_timer(worker->hold_timer, HOLD_SECONDS * USEC_PER_SECOND);
-}
-
-void worker_schedule(Worker *worker)
-{
-        while (!worker->draining && !worker_is_blocked(worker) && slot_is_free(worker)) {
-                Job *job = next_startable(worker);
-
-                if (job) {
-                        job_start(job, NULL);
-                        continue;
-                }
-                if (!worker->held.n)
-                        break;
-                worker_take_delivery(worker, delivery_list_pop(&worker->held));
-        }
-        if (worker->block_reason && !worker_is_blocked(worker)) {
-                log_notice("taking builds again");
-                free(TAKE_PTR(worker->block_reason));
-        }
-        if (!worker->draining && !worker_is_blocked(worker) && slot_is_free(worker))
-                consumer_resume(worker->consumer);
-        arm_hold_timer(worker);
-        say_status(worker);
-        if (worker->draining && !worker->n_running)
-                (void)sd_event_exit(worker->event, 0);
+        return worker->n_running < (worker->probing ? 1 : worker->config->build.slots);
 }
 
 static void on_delivery(Consumer *consumer, Delivery *delivery, void *userdata)
@@ -233,7 +200,10 @@ static void on_delivery(Consumer *consumer, Delivery *delivery, void *userdata)
                 return;
         }
         worker->idle_checks = 0;
-        delivery_list_add(&worker->held, delivery);
+        if (!worker_has_slot(worker) && worker_builds_target_of(worker, delivery))
+                worker_take_delivery(worker, delivery);
+        else
+                delivery_list_add(&worker->held, delivery);
         worker_schedule(worker);
 }
 
@@ -247,7 +217,7 @@ static void on_connection(Consumer *consumer, const Error *err, void *userdata)
                 worker->connected = false;
                 // They are the broker's again.
                 forget_all(&worker->held);
-                arm_hold_timer(worker);
+                worker_schedule(worker);
                 return;
         }
         worker->connected = true;
@@ -288,6 +258,14 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
         return 0;
 }
 
+static int on_retry_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        worker_schedule(userdata);
+        return 0;
+}
+
 static bool queue_is_empty(Worker *worker)
 {
         Error err = ERROR_NONE;
@@ -310,7 +288,7 @@ static int on_idle_check(sd_event_source *source, uint64_t usec, void *userdata)
                 worker->idle_checks = 0;
         else if (++worker->idle_checks >= IDLE_CHECKS)
                 return sd_event_exit(worker->event, 0);
-        arm_timer(source, IDLE_CHECK_USEC);
+        timer_arm(source, IDLE_CHECK_USEC);
         return 0;
 }
 
@@ -327,7 +305,7 @@ static int on_keep_time(sd_event_source *source, uint64_t usec, void *userdata)
         else if (removed)
                 log_info("removed %zu build logs older than %lld days (LOG_KEEP_DAYS)", removed,
                          (long long)worker->config->build.log_keep_days);
-        arm_timer(source, KEEP_SECONDS * USEC_PER_SECOND);
+        timer_arm(source, KEEP_SECONDS * USEC_PER_SECOND);
         return 0;
 }
 
@@ -359,6 +337,8 @@ static int add_sources(Worker *worker, Error *err)
                 r = add_timer(worker, on_hold_over, &worker->hold_timer);
         if (r >= 0)
                 r = add_timer(worker, on_block_over, &worker->block_timer);
+        if (r >= 0)
+                r = add_timer(worker, on_retry_time, &worker->retry_timer);
         if (r >= 0)
                 r = add_timer(worker, on_idle_check, &worker->idle_timer);
         if (r >= 0)
@@ -393,9 +373,30 @@ static int lock_state(Worker *worker, Error *err)
         return r;
 }
 
-static int start(Worker *worker, Error *err)
+static void on_predecessor_gone(void *userdata)
+{
+        worker_schedule(userdata);
+}
+
+int worker_connect(Worker *worker, Error *err)
 {
         static const ConsumerCallbacks callbacks = {on_delivery, on_connection};
+        const Config *config = worker->config;
+
+        if (worker->consumer) {
+                if (store_in_transaction(worker->store))
+                        (void)on_commit(worker->commit, worker);
+                forget_all(&worker->held);
+                consumer_free(TAKE_PTR(worker->consumer));
+                worker->connected = false;
+        }
+        // Twice the slots: while builds of a blink run, the next are here already.
+        return consumer_new(config, worker->store, worker->event, 2 * config->build.slots,
+                            &callbacks, worker, &worker->consumer, err);
+}
+
+static int start(Worker *worker, Error *err)
+{
         const Config *config = worker->config;
         int r = make_dirs(config, err);
 
@@ -405,20 +406,23 @@ static int start(Worker *worker, Error *err)
                 r = store_open(config->global.state_dir, STORE_BUILDS, STORE_READ_WRITE,
                                &worker->store, err);
         if (r == 0)
-                r = packer_workspace_sweep(config->global.state_dir, err);
+                r = predecessors_find(worker->event, config->global.state_dir,
+                                      config->build.stop_grace_seconds, on_predecessor_gone, worker,
+                                      &worker->predecessors, err);
         if (r == 0)
                 r = add_sources(worker, err);
         if (r == 0)
+                r = worker_listen(worker, err);
+        if (r == 0)
                 r = worker_recover(worker, err);
         if (r == 0)
-                // Twice the slots: while builds of a blink run, the next are here already.
-                r = consumer_new(config, worker->store, worker->event, 2 * config->build.slots,
-                                 &callbacks, worker, &worker->consumer, err);
+                r = worker_connect(worker, err);
         if (r < 0)
                 return r;
-        arm_timer(worker->keep_timer, 0);
+        worker_take_requests(worker);
+        timer_arm(worker->keep_timer, 0);
         if (worker->options.until_idle)
-                arm_timer(worker->idle_timer, IDLE_CHECK_USEC);
+                timer_arm(worker->idle_timer, IDLE_CHECK_USEC);
         worker_schedule(worker);
         return 0;
 }
@@ -443,9 +447,11 @@ int worker_new(const Config *config, const WorkerOptions *options, sd_event *eve
 
 void worker_free(Worker *worker)
 {
-        sd_event_source **sources[] = {
-                &worker->sigterm,     &worker->sigint,     &worker->commit,    &worker->hold_timer,
-                &worker->block_timer, &worker->idle_timer, &worker->keep_timer};
+        sd_event_source **sources[] = {&worker->sigterm,     &worker->sigint,
+                                       &worker->sighup,      &worker->commit,
+                                       &worker->hold_timer,  &worker->block_timer,
+                                       &worker->retry_timer, &worker->idle_timer,
+                                       &worker->keep_timer,  &worker->control};
 
         if (worker->store && store_in_transaction(worker->store) && worker->commit)
                 (void)on_commit(worker->commit, worker);
@@ -459,6 +465,8 @@ void worker_free(Worker *worker)
                 consumer_free(worker->consumer);
         for (size_t at = 0; at < ELEMENTSOF(sources); at++)
                 (void)sd_event_source_unref(*sources[at]);
+        if (worker->predecessors)
+                predecessors_free(worker->predecessors);
         if (worker->store)
                 store_close(worker->store);
         if (worker->lock_fd >= 0)
@@ -466,6 +474,9 @@ void worker_free(Worker *worker)
         auth_env_done(&worker->auth);
         redactor_free(worker->redactor);
         free(worker->block_reason);
+        for (size_t at = 0; at < worker->reloaded.n; at++)
+                config_free(worker->reloaded.items[at]);
+        free(worker->reloaded.items);
         (void)sd_event_unref(worker->event);
         free(worker);
 }

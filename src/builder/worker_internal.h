@@ -1,27 +1,38 @@
-// What the parts of the worker share: worker.c (life, signals), intake.c (delivery to builds),
-// schedule.c (which build runs next), recovery.c (what an earlier worker left).
+// What the parts of the worker share: worker.c (life, flow, signals), intake.c (delivery to
+// builds), schedule.c (which build runs next), outcome.c (what follows from its end), again.c
+// (one more attempt), recovery.c (the journal against what is known here), control.c (what
+// operators ask for while it runs).
 #pragma once
 
 #include "builder/auth_file.h"
 #include "builder/build_plan.h"
 #include "builder/packer_run.h"
+#include "builder/predecessors.h"
 #include "builder/worker.h"
 #include "core/store.h"
 #include "net/queue.h"
 
-#define HOLD_SECONDS 10  // how long a delivery may wait here unacknowledged
-#define BLOCK_SECONDS 30 // how long to leave off when something here is broken
+#define HOLD_SECONDS 2        // how long a delivery may wait here unacknowledged
+#define BLOCK_MAX_SECONDS 600 // longest time to leave off when something here is broken
+#define USEC_PER_SECOND 1000000ULL
 
-// A build that is not over: waiting (run == NULL) or running.
+typedef enum JobStage {
+        JOB_WAITING,
+        JOB_RUNNING,
+        JOB_ENDED, // its end is written, but not yet on disk
+} JobStage;
+
+// A build that is not over.
 typedef struct Job {
         struct Job *next;
         Worker *worker;
         Build build;
-        PackerRun *run;
-        bool journalled; // its row was committed
-        bool discarded;  // its row was lost: its delivery comes again, this run counts for nothing
-        int predecessor_fd; // pidfd of a dead worker's Packer that is still cleaning up; -1: none
-        sd_event_source *predecessor;
+        JobStage stage;
+        PackerRun *run;      // while JOB_RUNNING
+        bool journalled;     // its row is on disk
+        bool abandoned;      // what comes of its run counts for nothing
+        PackerResult result; // once JOB_ENDED; its strings are the two below
+        char *result_artifact, *result_reason;
 } Job;
 
 typedef struct DeliveryList {
@@ -29,13 +40,21 @@ typedef struct DeliveryList {
         size_t n;
 } DeliveryList;
 
+// Configurations that running builds still use, after reloads.
+typedef struct ConfigList {
+        Config **items;
+        size_t n;
+} ConfigList;
+
 struct Worker {
         const Config *config;
+        ConfigList reloaded; // config is the last of them, if any
         WorkerOptions options;
         sd_event *event;
         int lock_fd;
         Store *store;
         Consumer *consumer;
+        Predecessors *predecessors;
         bool connected;
 
         AuthEnv auth;
@@ -46,12 +65,15 @@ struct Worker {
         unsigned n_running;
         DeliveryList held;    // arrived, waiting for a slot, not journalled
         DeliveryList journal; // journalled in the open transaction: acked when it is on disk
+        bool out_of_step;     // a write failed: journal and jobs differ (worker_resync)
 
         bool draining, stopping;
-        char *block_reason; // what is broken here; NULL: nothing
+        bool probing;          // the cloud refused our login: one build at a time until one gets in
+        char *block_reason;    // what is broken here; NULL: nothing
+        int64_t block_seconds; // how long the last block was
         unsigned idle_checks;
-        sd_event_source *sigterm, *sigint, *commit, *hold_timer, *block_timer, *idle_timer,
-                *keep_timer;
+        sd_event_source *sigterm, *sigint, *sighup, *commit, *hold_timer, *block_timer,
+                *retry_timer, *idle_timer, *keep_timer, *control;
 };
 
 void delivery_list_add(DeliveryList *list, Delivery *take_delivery);
@@ -60,23 +82,39 @@ Delivery *delivery_list_pop(DeliveryList *list);
 // Opens the turn's transaction unless it is open; it is committed at the end of the turn.
 int worker_write(Worker *worker, Error *err) must_check;
 
-// Rolls the turn's transaction back: what was not written did not happen, so the messages come
-// again and the builds begun for them end.
+// The journal could not be written. What this turn wrote did not happen: its messages come again,
+// the builds begun for them end, and all else is put right when writing works again.
 void worker_undo_turn(Worker *worker, const Error *why);
 
-// Leaves off for BLOCK_SECONDS because something here (not a message, not a template) is broken;
-// held deliveries go back. Logged once for each new reason.
+// One shot, `usec` from now.
+void timer_arm(sd_event_source *timer, uint64_t usec);
+
+// Tells the service manager what we are at.
+void worker_say_status(const Worker *worker);
+
+// Leaves off for a while (RETRY_SECONDS, doubled each time) because something here, not a message
+// or a template, is broken; held deliveries go back. Logged once for each new reason.
 void worker_block(Worker *worker, const char *reason);
 bool worker_is_blocked(const Worker *worker);
+bool worker_has_slot(const Worker *worker);
+
+// Connects to the queue, in place of an earlier connection: what is held or open goes back.
+int worker_connect(Worker *worker, Error *err) must_check;
 
 // intake.c: plans a delivery and journals its builds. The delivery is consumed. Newly made jobs
 // that can start do.
 void worker_take_delivery(Worker *worker, Delivery *delivery);
+// True if it asks for an image that is building here: it may as well wait in the journal, where
+// those that come after it supersede it.
+bool worker_builds_target_of(Worker *worker, const Delivery *delivery);
 
 // schedule.c
 Job *job_new(Worker *worker); // appended to worker->jobs
 void job_free(Job *job);      // taken out of worker->jobs
-// True when it could start now: a slot is free and no build of its image and template runs.
+const char *job_name(const Job *job);
+bool build_same_target(const Build *a, const Build *b);
+// True if it could start now: it is due, a slot is free and no build of its image and template
+// runs.
 bool job_can_start(const Job *job);
 // Starts a job. `plan` is what its message asks for, or NULL when it has waited: then the plan is
 // made anew, from the maps as they are now. The job may be over when this returns.
@@ -86,8 +124,27 @@ void job_end(Job *job, BuildEvent event, const char *reason);
 // Starts what can be started: waiting jobs first, then held deliveries.
 void worker_schedule(Worker *worker);
 
-// recovery.c: builds that an earlier worker left behind.
+// recovery.c: takes up what an earlier worker left behind.
 int worker_recover(Worker *worker, Error *err) must_check;
-// Journals that a running build did not come to its end and queues it again.
-int worker_interrupt(Worker *worker, Build *build, const char *reason, Job **ret_again,
-                     Error *err) must_check;
+// After writes that failed: makes jobs of rows that have none, and writes ends once more.
+int worker_resync(Worker *worker, Error *err) must_check;
+
+// again.c: ends `build` by an event and journals that the same is built once more.
+typedef struct Again {
+        BuildEvent event;
+        const char *reason;
+        bool spends_attempt;
+        int64_t delay_ms;
+} Again;
+int worker_build_again(Worker *worker, Build *build, const Again *again, Job **ret,
+                       Error *err) must_check;
+
+// outcome.c: writes the end of a job's run (job->result), and what follows from it.
+void job_write_end(Job *job);
+// Ends a job that Packer cannot be started for, and keeps its message for a retry.
+void job_refuse(Job *job, const char *reason);
+void job_log_end(const Job *job);
+
+// control.c: cancel requests and the reload of the configuration.
+int worker_listen(Worker *worker, Error *err) must_check;
+void worker_take_requests(Worker *worker);

@@ -22,6 +22,7 @@ static const int transitions[N_BUILD_STATES][N_BUILD_EVENTS] = {
                         [BUILD_EVENT_FAIL] = TO(BUILD_FAILED),
                         [BUILD_EVENT_CANCEL] = TO(BUILD_CANCELLED),
                         [BUILD_EVENT_INTERRUPT] = TO(BUILD_INTERRUPTED),
+                        [BUILD_EVENT_POSTPONE] = TO(BUILD_QUEUED),
                 },
 };
 
@@ -36,7 +37,7 @@ static const char *const event_names[N_BUILD_EVENTS] = {
         [BUILD_EVENT_START] = "start",         [BUILD_EVENT_SUCCEED] = "succeed",
         [BUILD_EVENT_FAIL] = "fail",           [BUILD_EVENT_CANCEL] = "cancel",
         [BUILD_EVENT_SKIP] = "skip",           [BUILD_EVENT_SUPERSEDE] = "supersede",
-        [BUILD_EVENT_INTERRUPT] = "interrupt",
+        [BUILD_EVENT_INTERRUPT] = "interrupt", [BUILD_EVENT_POSTPONE] = "postpone",
 };
 
 int build_state_next(BuildState state, BuildEvent event)

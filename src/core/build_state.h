@@ -24,6 +24,7 @@ typedef enum BuildEvent {
         BUILD_EVENT_SKIP,
         BUILD_EVENT_SUPERSEDE,
         BUILD_EVENT_INTERRUPT, // found building with no process
+        BUILD_EVENT_POSTPONE,  // it could not get going, through no fault of its own: waits again
         N_BUILD_EVENTS,
 } BuildEvent;
 

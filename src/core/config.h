@@ -65,7 +65,8 @@ typedef struct BuildConfig {
         int64_t stop_grace_seconds;
         int64_t max_attempts;
         int64_t retry_seconds;
-        int64_t log_keep_days; // 0: for ever
+        int64_t breaker_failures; // failures alike in a row after which an image is left alone
+        int64_t log_keep_days;    // 0: for ever
         size_t max_log_bytes;
 } BuildConfig;
 

@@ -9,6 +9,8 @@
 #define MESSAGE_MAX_BYTES (256U * 1024 * 1024)
 #define MESSAGE_CHANGES_MAX 8192
 
+#define MESSAGE_APP_SCANNER "cdb2rabbit" // app_id of messages that a changed profile caused
+
 // All but the body may be NULL (upstream's programs send a bare body). Strings are owned.
 typedef struct Message {
         char *body; // NUL-terminated behind body_len

@@ -93,7 +93,9 @@ typedef struct Build {
         char *os;
         char *source_image;
         char *entry, *content_id, *message_id, *changes; // from the message
-        int64_t attempt;
+        int64_t attempt;                                 // 1 is the first
+        int64_t not_before_ms;                           // since the epoch; 0: may start at once
+        char *failure; // failure_signature of a failed build; NULL: not failed
         int64_t queued_ms, started_ms, ended_ms; // since the epoch; 0: not yet
         int64_t pid;       // of Packer while building; at the end the row forgets it
         int64_t exit_code; // -1: none
@@ -134,6 +136,29 @@ int store_build_body(Store *store, int64_t id, char **ret, size_t *ret_len, Erro
 // STORE_NOT_FOUND unless a build that came from this message is in the journal already.
 int store_build_find_message(Store *store, const char *message_id, int64_t *ret_id,
                              Error *err) must_check;
+
+// How many builds in a row, up to the last one, failed with this signature for one image and
+// template. A build that succeeded, or failed otherwise, ends the row; others do not count.
+int store_build_count_failures(Store *store, const char *image, const char *template,
+                               const char *failure, int64_t *ret, Error *err) must_check;
+
+// Its newest failed build, if nothing succeeded since. STORE_NOT_FOUND.
+int store_build_last_failed(Store *store, const char *image, const char *template, Build *ret,
+                            Error *err) must_check;
+
+// When the newest build of that image and template that is building or succeeded was started,
+// since the epoch; STORE_NOT_FOUND.
+int store_build_last_started(Store *store, const char *image, const char *template, int64_t *ret_ms,
+                             int64_t *ret_id, Error *err) must_check;
+
+// ---- builds.db: what operators ask of a worker ---------------------------------------------
+
+// Asks that a build be cancelled; `by` names who asked (for the history). The worker is woken by
+// the change of STATE_DIR/worker.wake, which the caller writes.
+int store_cancel_request(Store *store, int64_t build, const char *by, Error *err) must_check;
+
+// Takes one request out. STORE_NOT_FOUND. The caller frees *ret_by.
+int store_cancel_take(Store *store, int64_t *ret_build, char **ret_by, Error *err) must_check;
 
 typedef struct BuildFilter {
         bool only_unfinished;

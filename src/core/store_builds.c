@@ -13,7 +13,7 @@
 #define BUILD_COLUMNS                                                                              \
         "id, build_id, state, image, template, personality, os, source_image, entry, content_id,"  \
         " message_id, changes, attempt, queued_ms, started_ms, ended_ms, pid, exit_code,"          \
-        " artifact, reason, phase, log_path"
+        " artifact, reason, phase, log_path, not_before_ms, failure"
 
 void build_done(Build *build)
 {
@@ -29,6 +29,7 @@ void build_done(Build *build)
         free(TAKE_PTR(build->changes));
         free(TAKE_PTR(build->artifact));
         free(TAKE_PTR(build->reason));
+        free(TAKE_PTR(build->failure));
         free(TAKE_PTR(build->phase));
         free(TAKE_PTR(build->log_path));
 }
@@ -53,8 +54,9 @@ static int insert_row(Store *store, const Build *build, int64_t body, Error *err
 {
         static const char sql[] =
                 "INSERT INTO build (build_id, state, image, template, personality, os,"
-                " source_image, entry, content_id, message_id, attempt, queued_ms, body, changes)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                " source_image, entry, content_id, message_id, attempt, queued_ms, body, changes,"
+                " not_before_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         _cleanup_query_ Query query = query_cached(store, sql);
 
         query_text(&query, build->build_id);
@@ -71,6 +73,7 @@ static int insert_row(Store *store, const Build *build, int64_t body, Error *err
         query_int(&query, build->queued_ms);
         query_int(&query, body);
         query_text(&query, build->changes);
+        query_int_or_null(&query, build->not_before_ms, 0);
         return query_run(&query, "write a build", err);
 }
 
@@ -136,6 +139,7 @@ static int update_row(Store *store, const Build *build, const Change *change, Er
                 "UPDATE build SET state = ?, image = ?, template = ?, personality = ?, os = ?,"
                 " source_image = ?, attempt = ?, started_ms = ?, ended_ms = ?, pid = ?,"
                 " exit_code = ?, artifact = ?, reason = ?, phase = ?, log_path = ?,"
+                " not_before_ms = ?, failure = ?,"
                 " body = CASE WHEN ? THEN NULL ELSE body END"
                 " WHERE id = ? AND ended_ms IS NULL";
         _cleanup_query_ Query query = query_cached(store, sql);
@@ -157,6 +161,8 @@ static int update_row(Store *store, const Build *build, const Change *change, Er
         query_text(&query, change->reason);
         query_text(&query, runs ? build->phase : NULL);
         query_text(&query, build->log_path);
+        query_int_or_null(&query, build->not_before_ms, 0);
+        query_text(&query, change->state == BUILD_FAILED ? build->failure : NULL);
         query_int(&query, build_state_is_final(change->state));
         query_int(&query, build->id);
         r = query_run(&query, "write a build's state", err);
@@ -201,6 +207,8 @@ int store_build_transition(Store *store, Build *build, BuildEvent event, const c
         change.state = (BuildState)next;
         if (change.state == BUILD_BUILDING)
                 change.started_ms = now_ms;
+        if (change.state == BUILD_QUEUED)
+                change.started_ms = 0;
         if (build_state_is_final(change.state))
                 change.ended_ms = now_ms;
         r = store_atomic_begin(store, &own, err);
@@ -280,6 +288,8 @@ static int read_row(const Query *query, Build *ret, Error *err)
         ret->reason = query_column_text(query, 19);
         ret->phase = query_column_text(query, 20);
         ret->log_path = query_column_text(query, 21);
+        ret->not_before_ms = query_column_int(query, 22, 0);
+        ret->failure = query_column_text(query, 23);
         return 0;
 }
 

@@ -55,7 +55,7 @@ static const char *const builds_steps[] = {
         " content_id TEXT,"
         " message_id TEXT,"
         " attempt INTEGER NOT NULL,"
-        " not_before_ms INTEGER," // reserved: when a further attempt may start
+        " not_before_ms INTEGER," // NULL: may start at once
         " queued_ms INTEGER NOT NULL,"
         " started_ms INTEGER,"
         " ended_ms INTEGER," // NULL: not over
@@ -63,6 +63,7 @@ static const char *const builds_steps[] = {
         " exit_code INTEGER,"
         " artifact TEXT,"
         " reason TEXT,"
+        " failure TEXT," // signature of a failure, to tell like from unlike
         " phase TEXT,"
         " log_path TEXT,"
         " body INTEGER REFERENCES body (id)," // NULL when it is over
@@ -80,7 +81,11 @@ static const char *const builds_steps[] = {
         " what TEXT NOT NULL,"
         " detail TEXT"
         ");"
-        "CREATE INDEX build_event_build ON build_event (build, id);",
+        "CREATE INDEX build_event_build ON build_event (build, id);"
+        "CREATE TABLE cancel_request ("
+        " build INTEGER PRIMARY KEY,"
+        " by TEXT NOT NULL"
+        ");",
 };
 
 const StoreSchema store_schemas[] = {

@@ -6,17 +6,17 @@
 
 // Written out once more, by hand: every pair has an answer that somebody thought of.
 static const int expected[N_BUILD_STATES][N_BUILD_EVENTS] = {
-        // start, succeed, fail, cancel, skip, supersede, interrupt
+        // start, succeed, fail, cancel, skip, supersede, interrupt, postpone
         [BUILD_QUEUED] = {BUILD_BUILDING, NO, BUILD_FAILED, BUILD_CANCELLED, BUILD_SKIPPED,
-                          BUILD_SUPERSEDED, NO},
+                          BUILD_SUPERSEDED, NO, NO},
         [BUILD_BUILDING] = {NO, BUILD_SUCCEEDED, BUILD_FAILED, BUILD_CANCELLED, NO, NO,
-                            BUILD_INTERRUPTED},
-        [BUILD_SUCCEEDED] = {NO, NO, NO, NO, NO, NO, NO},
-        [BUILD_FAILED] = {NO, NO, NO, NO, NO, NO, NO},
-        [BUILD_CANCELLED] = {NO, NO, NO, NO, NO, NO, NO},
-        [BUILD_SKIPPED] = {NO, NO, NO, NO, NO, NO, NO},
-        [BUILD_SUPERSEDED] = {NO, NO, NO, NO, NO, NO, NO},
-        [BUILD_INTERRUPTED] = {NO, NO, NO, NO, NO, NO, NO},
+                            BUILD_INTERRUPTED, BUILD_QUEUED},
+        [BUILD_SUCCEEDED] = {NO, NO, NO, NO, NO, NO, NO, NO},
+        [BUILD_FAILED] = {NO, NO, NO, NO, NO, NO, NO, NO},
+        [BUILD_CANCELLED] = {NO, NO, NO, NO, NO, NO, NO, NO},
+        [BUILD_SKIPPED] = {NO, NO, NO, NO, NO, NO, NO, NO},
+        [BUILD_SUPERSEDED] = {NO, NO, NO, NO, NO, NO, NO, NO},
+        [BUILD_INTERRUPTED] = {NO, NO, NO, NO, NO, NO, NO, NO},
 };
 
 static void test_every_pair(void **state)

@@ -208,7 +208,7 @@ static void test_every_refused_transition_changes_nothing(void **state)
                         assert_history(store, build.id, "1000 queued\n");
                 }
         }
-        assert_int_equal(refused, 8 * 7 - 9);
+        assert_int_equal(refused, N_BUILD_STATES * N_BUILD_EVENTS - 10);
 }
 
 static void test_row_that_is_over_stays_so(void **state)
