@@ -4,6 +4,7 @@
 // drops packets, and then at most about once a minute, as tries grow rarer). What children write
 // meanwhile waits in their pipes. All else is done as frames arrive.
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -16,7 +17,7 @@
 #include "util/log.h"
 
 #define CONSUME_CHANNEL 1
-#define MOVE_CHANNEL 2
+#define MOVE_CHANNEL 2 // and the next
 #define CONSUMER_TAG "packuilon"
 #define FRAMES_PER_TURN 64 // then the loop's other sources have a turn
 
@@ -43,6 +44,7 @@ typedef struct AmqpConsumer {
         char *queue;
         uint16_t prefetch;
         bool paused;
+        bool closing; // no more callbacks
 
         AmqpLink link;
         bool connected;
@@ -283,7 +285,9 @@ static void deliver(AmqpConsumer *consumer)
         message->body = buf_take(&consumer->content.body, &message->body_len);
         if (!message->body)
                 message->body = xstrdup("");
-        if (consumer->content.size > MESSAGE_MAX_BYTES)
+        if (consumer->closing)
+                delivery_free(delivery);
+        else if (consumer->content.size > MESSAGE_MAX_BYTES)
                 move_oversize(consumer, delivery);
         else
                 consumer->base.callbacks.on_delivery(&consumer->base, delivery,
@@ -458,10 +462,35 @@ static void amqp_consumer_resume(Consumer *base)
                 send_or_break(consumer, AMQP_BASIC_CONSUME_METHOD, &consume);
 }
 
+// What was published but not acked would be in both queues.
+static void finish_moves(AmqpConsumer *consumer)
+{
+        int64_t deadline = clock_mono_ms() + LINK_CLOSE_TIMEOUT_MS;
+        struct pollfd waiting = {.fd = link_fd(&consumer->link), .events = POLLIN};
+        amqp_frame_t frame;
+        int r = 1;
+
+        consumer->closing = true;
+        while (r > 0 && consumer->mover.sent && !consumer->link.lost) {
+                r = link_next_frame(&consumer->link, &frame, NULL);
+                if (r == 0) {
+                        int64_t left = deadline - clock_mono_ms();
+
+                        r = left > 0 ? poll(&waiting, 1, (int)left) : 0;
+                        continue;
+                }
+                if (r == LINK_FRAME && on_frame(consumer, &frame, NULL) < 0)
+                        return;
+                link_release(&consumer->link, frame.channel);
+        }
+}
+
 static void amqp_consumer_free(Consumer *base)
 {
         AmqpConsumer *consumer = to_amqp(base);
 
+        if (consumer->connected)
+                finish_moves(consumer);
         disconnect(consumer);
         link_close(&consumer->link);
         (void)sd_event_source_disable_unref(consumer->turn);

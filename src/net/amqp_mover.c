@@ -91,7 +91,7 @@ void mover_reset(Mover *mover)
         free_list(&mover->sent);
         free_list(&mover->waiting);
         forget_queues(mover);
-        mover->channel_open = false;
+        mover->channel_open = mover->declare_channel_open = false;
         mover->blocked = false;
 }
 
@@ -119,16 +119,37 @@ static int open_channel(Mover *mover, Error *err)
         return r;
 }
 
+static bool is_declared(const Mover *mover, const char *queue)
+{
+        STRV_FOREACH (known, mover->declared) {
+                if (strcmp(*known, queue) == 0)
+                        return true;
+        }
+        return false;
+}
+
+static int declare(Mover *mover, const char *queue, Error *err)
+{
+        AmqpLink *link = mover->channel.link;
+        amqp_channel_t channel = (amqp_channel_t)(mover->channel.number + 1);
+        int r = mover->declare_channel_open ? 0 : link_open_channel(link, channel, err);
+
+        if (r == 0)
+                r = link_ensure_queue(link, channel, queue, err);
+        mover->declare_channel_open = r == 0;
+        if (r < 0 && !link->lost && link_agree_closed(link, channel, NULL) < 0)
+                link->lost = true;
+        return r;
+}
+
 static int ensure_queue(Mover *mover, const char *queue, Error *err)
 {
         size_t n = strv_count(mover->declared);
         int r;
 
-        STRV_FOREACH (known, mover->declared) {
-                if (strcmp(*known, queue) == 0)
-                        return 0;
-        }
-        r = link_ensure_queue(mover->channel.link, mover->channel.number, queue, err);
+        if (is_declared(mover, queue))
+                return 0;
+        r = declare(mover, queue, err);
         if (r < 0)
                 return r;
         mover->declared = xreallocarray(mover->declared, n + 2, sizeof(char *));
@@ -168,25 +189,21 @@ static int publish(Mover *mover, Move *move, Error *err)
 static int start(Mover *mover, Move *move, Error *err)
 {
         Error why = ERROR_NONE;
-        bool refused;
         int r;
 
         link_allow_time(mover->channel.link);
-        r = open_channel(mover, &why);
+        r = ensure_queue(mover, move->queue, &why);
         if (r == 0)
-                r = ensure_queue(mover, move->queue, &why);
-        refused = r < 0;
+                r = open_channel(mover, &why);
         if (r == 0)
                 r = publish(mover, move, &why);
         if (r == 0)
                 return 0;
-        r = refused && !mover->channel.link->lost ? channel_closed(mover, &why, err) : 0;
         finish(move, &why);
-        if (mover->channel.link->lost) {
-                if (err)
-                        *err = why;
-                return -why.code;
-        }
+        if (!mover->channel.link->lost)
+                return 0;
+        if (err)
+                *err = why;
         return r;
 }
 

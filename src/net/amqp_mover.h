@@ -31,6 +31,8 @@ typedef struct Move {
 typedef struct Mover {
         PublishChannel channel;
         bool channel_open;
+        // Looking for a queue that is not there closes the channel, so it has its own, number + 1.
+        bool declare_channel_open;
         char **declared; // queues that are known to be there
         Move *waiting;   // for the window or for the broker, in order
         Move *sent;

@@ -69,13 +69,14 @@ static int publish_line(Publisher *publisher, const json_t *line, uint64_t *toke
 {
         _cleanup_(message_done) Message message = {0};
         json_int_t repeat = json_integer_value(json_object_get(line, "repeat"));
+        json_int_t flush_ms = json_integer_value(json_object_get(line, "flush_ms"));
         int r = 0;
 
         read_message(line, &message);
         for (json_int_t n = 0; r == 0 && n < MAX(repeat, 1); n++)
                 r = publisher_send(publisher, &message, (*token)++, err);
         if (r == 0)
-                r = publisher_flush(publisher, FLUSH_TIMEOUT_MS, err);
+                r = publisher_flush(publisher, flush_ms ? flush_ms : FLUSH_TIMEOUT_MS, err);
         print(json_pack("{s:s, s:I, s:I}", "event", "flushed", "sent", (json_int_t)*token,
                         "unconfirmed", (json_int_t)publisher_unconfirmed(publisher)));
         return r;
