@@ -4,7 +4,10 @@ host on a RabbitMQ node that all share."""
 import fcntl
 import json
 import os
+import shutil
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -106,21 +109,23 @@ def vhost(rabbit):
 
 
 @pytest.fixture
-def make_site(request, tmp_path):
-    """make_site(name="site", vhost=None, web=False): a Site, closed and removed at the end."""
+def make_site(request):
+    """make_site(name="site", vhost=None, web=False): a Site, closed and removed at the end, kept
+    when the test failed."""
     sites = request.node.sites = []
+    # Packer makes UNIX sockets in its TMPDIR, below: pytest's own paths are too long for them.
+    root = Path(tempfile.mkdtemp(prefix="pk-"))
 
     def make(name="site", *, vhost=None, web=False):
-        site = Site(tmp_path / name, vhost=vhost, web=WebServer if web else None)
+        site = Site(root / name, vhost=vhost, web=WebServer if web else None)
         sites.append(site)
         return site
 
     yield make
     complaints = [complaint for site in sites for complaint in site.close()]
     report = getattr(request.node, "report_call", None)
-    if report and report.passed and not complaints:
-        for site in sites:
-            site.remove()
+    if report and not report.failed and not complaints:
+        shutil.rmtree(root)
     if complaints:
         pytest.fail("\n".join(complaints))
 

@@ -73,7 +73,7 @@ def test_history_has_each_transition_and_phase(site):
     what = [event["what"] for event in site.events(build)]
     assert [word for word in what if word != "phase"] == ["queued", "building", "succeeded"]
     phases = [event["detail"] for event in site.events(build) if event["what"] == "phase"]
-    assert phases == ["launch", "boot", "connect", "provision", "stop", "save"]
+    assert phases == ["launch", "boot", "connect", "provision", "stop", "save", "clean up"]
 
 
 def test_two_templates_are_two_builds(site):

@@ -161,14 +161,14 @@ POISON = {
     "personality is a list": (pan_json(profile(**{"/system/personality/name": ["x"]})), "name"),
     "personality is empty": (pan_json(profile("")), "/system/personality/name"),
     "newline in a value": (pan_json(profile("a\nb")), "/system/personality/name"),
-    "NUL in a value": (pan_json(profile("a\0b")), "/system/personality/name"),
+    "NUL in a value": (pan_json(profile("a\0b")), "\\u0000"),
     "Packer would interpret it": (
         pan_json(profile('x{{env "OS_PASSWORD"}}')),
         "/system/personality/name",
     ),
     "over 255 bytes": (pan_json(profile("x" * 256)), "/system/personality/name"),
     "invalid UTF-8": (pan_json(profile("xyz")).replace(b"xyz", b"\xff\xfe"), "UTF-8"),
-    "too deep": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "deep"),
+    "too deep": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "levels"),
     "key twice": (b'{"system": {}, "system": {}}', "twice"),
     "something behind": (pan_json(profile()) + b"x", "line"),
 }

@@ -1,5 +1,7 @@
 """rabbit2packer: which builds run when."""
 
+import pytest
+
 from rig.profiles import OS_KEY, profile
 from rig.waiting import wait_for
 
@@ -99,6 +101,9 @@ def test_latest_wins(site):
     assert len(site.packer_runs()) == 2
 
 
+@pytest.mark.xfail(
+    strict=True, reason="messages that wait for a slot are not in the journal, so none covers another"
+)
 def test_latest_wins_with_one_slot(site):
     go = gate(site)
     site.set("rabbit2packer", THREAD_COUNT=1)

@@ -3,9 +3,11 @@ a process left behind."""
 
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 from .waiting import DEADLINE, SLOWNESS, wait_for
@@ -88,11 +90,13 @@ class Daemon:
     def __init__(self, argv, *, log, env, cwd=None):
         self.argv = [str(argument) for argument in argv]
         self.log_path = Path(log)
-        self._notify_path = f"{log}.notify"
+        self._notify_path = f"{log}.notify-{secrets.token_hex(4)}"
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(self._notify_path)
-        self._notify.setblocking(False)
         self.notified = []
+        # Read as it comes: a full socket would stop the program.
+        self._reader = threading.Thread(target=self._read_notifications, daemon=True)
+        self._reader.start()
         with open(log, "ab") as output:
             self.log_start = output.tell()
             self.process = subprocess.Popen(
@@ -118,19 +122,14 @@ class Daemon:
         return self.process.poll() is None
 
     def _read_notifications(self):
-        while True:
-            try:
-                self.notified += self._notify.recv(65536).decode().splitlines()
-            except BlockingIOError:
-                return
+        while data := self._notify.recv(65536):
+            self.notified += data.decode().splitlines()
 
     def is_ready(self):
-        self._read_notifications()
         return "READY=1" in self.notified
 
     def status(self):
         """Its last STATUS= for systemd."""
-        self._read_notifications()
         texts = [line[7:] for line in self.notified if line.startswith("STATUS=")]
         return texts[-1] if texts else ""
 
@@ -176,6 +175,9 @@ class Daemon:
     def close(self):
         if self.is_running():
             self.kill()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"", self._notify_path)  # the reader's end
+        self._reader.join()
         self._notify.close()
         Path(self._notify_path).unlink(missing_ok=True)
 

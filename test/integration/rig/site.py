@@ -268,12 +268,15 @@ class Site:
     # ---- queue ------------------------------------------------------------------------------
 
     def publish(self, body, message_id=None, entry=None):
-        """One message, as cdb2rabbit would send it; a document, or bytes as they are."""
+        """One message, as cdb2rabbit would send it; a document, or the text's bytes."""
         if not isinstance(body, bytes):
             body = pan_json(body)
-        extra = [message_id or "", entry] if entry else [message_id] if message_id else []
-        result = run([TOOL_DIR / "queue-push", self.config_path, *extra], stdin=body)
+        message = {"body": body.decode(), "message_id": message_id, "entry": entry}
+        line = json.dumps({key: value for key, value in message.items() if value is not None})
+        result = run([TOOL_DIR / "queue-publish", self.config_path], stdin=line.encode() + b"\n")
         assert result.code == 0, result
+        events = [json.loads(event) for event in result.out.splitlines()]
+        assert [event["error"] for event in events if event["event"] == "done"] == [None], result
 
     def publish_profile(self, personality="nubesvms", **values):
         self.publish(profile(personality, **values))
