@@ -19,7 +19,8 @@ static const ProgramOption options[] = {
 
 static const char details[] =
         "Runs in the foreground. SIGTERM or SIGINT drains: running builds end, no more are\n"
-        "taken. A second one stops the builds; they are built again at the next start.\n";
+        "taken. A second one stops the builds; they are built again at the next start.\n"
+        "SIGHUP reads the configuration again.\n";
 
 static void event_unref_p(sd_event **event)
 {
@@ -35,6 +36,7 @@ static int block_signals(Error *err)
         (void)sigaddset(&set, SIGCHLD);
         (void)sigaddset(&set, SIGTERM);
         (void)sigaddset(&set, SIGINT);
+        (void)sigaddset(&set, SIGHUP);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return error_sys(err, "cannot block signals");
         // A connection that is gone is an error of write(2), not our end.

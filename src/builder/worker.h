@@ -20,8 +20,9 @@ typedef struct WorkerOptions {
 } WorkerOptions;
 
 // Takes the lock on STATE_DIR, opens the journal, takes up what an earlier worker left, and starts
-// to consume. `config` is borrowed. SIGCHLD, SIGTERM and SIGINT must be blocked. The first TERM or
-// INT drains (running builds end, no more are taken), the second stops the builds too.
+// to consume. `config` is borrowed. SIGCHLD, SIGTERM, SIGINT and SIGHUP must be blocked. The first
+// TERM or INT drains (running builds end, no more are taken), the second stops the builds too. HUP
+// reads the configuration again.
 int worker_new(const Config *config, const WorkerOptions *options, sd_event *event, Worker **ret,
                Error *err) must_check;
 
