@@ -136,7 +136,8 @@ int auth_file_read(const char *path, AuthEnv *ret, Error *err)
         if (r < 0)
                 return error_prefix(err, "cannot source auth file %s", path);
         r = parse_environment(path, &output, &env, err);
-        explicit_bzero(output.data, output.len);
+        if (output.data)
+                explicit_bzero(output.data, output.len);
         if (r < 0)
                 return r;
         if (!uses_application_credential(&env)) {
