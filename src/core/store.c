@@ -136,15 +136,11 @@ int store_migrate(Store *store, const StoreSchema *schema, Error *err)
         int64_t version;
         int r = read_number(store, "PRAGMA user_version", &version, err);
 
-        while (r == 0 && version < schema->n_steps) {
+        for (; r == 0 && version < schema->n_steps; version++) {
                 r = store_begin(store, err);
-                if (r < 0)
-                        return r;
-                // Another process may have done it while this one waited for the lock.
-                r = read_number(store, "PRAGMA user_version", &version, err);
-                if (r == 0 && version < schema->n_steps)
-                        r = migrate_step(store, schema, version++, err);
-                r = store_atomic_end(store, true, r, err);
+                if (r == 0)
+                        r = store_atomic_end(store, true, migrate_step(store, schema, version, err),
+                                             err);
         }
         return r;
 }

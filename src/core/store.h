@@ -20,7 +20,8 @@ typedef enum StoreMode { STORE_READ_WRITE, STORE_READ_ONLY } StoreMode;
 
 #define STORE_NOT_FOUND 1
 
-// Opens STATE_DIR/<kind>.db; with STORE_READ_WRITE it is made or migrated. Files are 0640.
+// Opens STATE_DIR/<kind>.db; with STORE_READ_WRITE it is made (and STATE_DIR, 0750) or migrated.
+// Files are 0640 whatever the umask.
 // STORE_NOT_FOUND: read-only and not there yet. A file of a newer version is refused.
 int store_open(const char *state_dir, StoreKind kind, StoreMode mode, Store **ret,
                Error *err) must_check;

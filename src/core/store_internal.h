@@ -35,7 +35,8 @@ typedef struct StoreSchema {
 
 extern const StoreSchema store_schemas[]; // by StoreKind
 
-// store.c. Brings an empty or older file up to date, one transaction a step.
+// store.c. Brings an empty or older file up to date, one transaction a step. The caller sees to it
+// that no other process does.
 int store_migrate(Store *store, const StoreSchema *schema, Error *err) must_check;
 
 // ---- store_query.c: statements -----------------------------------------------------------------

@@ -186,6 +186,28 @@ static void test_two_connections_take_different_messages(void **state)
         take(a, QUEUE, NULL);
 }
 
+static int take_first(unsigned event, void *other, void *stmt, void *sql)
+{
+        (void)event;
+        (void)stmt;
+        if (strncmp(sql, "UPDATE message", 14) == 0 && count(other, QUEUE) == 2)
+                (void)take(other, QUEUE, "1");
+        return 0;
+}
+
+// Between the look and the mark of one, the other takes what was looked at.
+static void test_message_is_taken_once(void **state)
+{
+        _cleanup_store_ Store *a = open_store(*state, STORE_BUILDS, STORE_READ_WRITE);
+        _cleanup_store_ Store *b = open_store(*state, STORE_BUILDS, STORE_READ_WRITE);
+
+        push(a, QUEUE, "1");
+        push(a, QUEUE, "2");
+        assert_int_equal(sqlite3_trace_v2(a->db, SQLITE_TRACE_STMT, take_first, b), SQLITE_OK);
+        (void)take(a, QUEUE, "2");
+        assert_int_equal(count(a, QUEUE), 0);
+}
+
 static void test_body_is_shared_with_builds(void **state)
 {
         _cleanup_store_ Store *store = open_store(*state, STORE_BUILDS, STORE_READ_WRITE);
@@ -316,6 +338,7 @@ int main(void)
                 unit_test_in_folder(test_queues_are_apart),
                 unit_test_in_folder(test_taken_outlives_the_taker_until_released),
                 unit_test_in_folder(test_two_connections_take_different_messages),
+                unit_test_in_folder(test_message_is_taken_once),
                 unit_test_in_folder(test_body_is_shared_with_builds),
                 unit_test_in_folder(test_rolled_back_take_did_not_happen),
                 unit_test_in_folder(test_large_message),

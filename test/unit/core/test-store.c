@@ -351,27 +351,44 @@ static void test_step_that_fails_leaves_nothing(void **state)
         assert_false(store_in_transaction(store));
 }
 
+// Waits until the other end of the gate is closed, then opens; exit status 0: it could.
+static int open_behind_gate(const char *folder, const int gate[2])
+{
+        Error err = ERROR_NONE;
+        Store *store = NULL;
+        char byte;
+        int r;
+
+        (void)close(gate[1]);
+        (void)!read(gate[0], &byte, 1);
+        r = store_open(folder, STORE_BUILDS, STORE_READ_WRITE, &store, &err);
+        if (r < 0)
+                (void)fprintf(stderr, "%s\n", err.text);
+        store_close(store);
+        return r == 0 ? 0 : 1;
+}
+
 static void test_many_open_a_new_file_at_once(void **state)
 {
-        enum { PROCESSES = 8 };
-        pid_t children[PROCESSES];
+        enum { ROUNDS = 5, PROCESSES = 8 };
 
-        for (int at = 0; at < PROCESSES; at++) {
-                children[at] = fork();
-                assert_true(children[at] >= 0);
-                if (children[at] == 0) {
-                        Error err = ERROR_NONE;
-                        Store *store = NULL;
-                        int r = store_open(*state, STORE_BUILDS, STORE_READ_WRITE, &store, &err);
+        for (int round = 0; round < ROUNDS; round++) {
+                _cleanup_free_ char *folder = xasprintf("%s/%d", (char *)*state, round);
+                pid_t children[PROCESSES];
+                int gate[2];
 
-                        if (r < 0)
-                                (void)fprintf(stderr, "%s\n", err.text);
-                        store_close(store);
-                        _exit(r == 0 ? 0 : 1);
+                assert_int_equal(pipe(gate), 0);
+                for (int at = 0; at < PROCESSES; at++) {
+                        children[at] = fork();
+                        assert_true(children[at] >= 0);
+                        if (children[at] == 0)
+                                _exit(open_behind_gate(folder, gate));
                 }
+                (void)close(gate[0]);
+                (void)close(gate[1]);
+                for (int at = 0; at < PROCESSES; at++)
+                        assert_int_equal(status_of(children[at]), 0);
         }
-        for (int at = 0; at < PROCESSES; at++)
-                assert_int_equal(status_of(children[at]), 0);
 }
 
 // ---- transactions ----------------------------------------------------------------------------
