@@ -18,6 +18,8 @@
 #define VALIDATE_TIMEOUT_MS 60000 // also logs in to Keystone
 #define OUTPUT_MAX ((size_t)64 * 1024)
 #define SHOWN_MAX 400 // bytes of Packer's words in one line
+// Packer's plugins listen on sockets in TMPDIR, and the path of a socket is 107 bytes at most.
+#define TMPDIR_MAX 50
 #define EXAMPLE_ID "00000000-0000-4000-8000-000000000000"
 
 typedef struct PackerCheck {
@@ -142,6 +144,13 @@ static bool only_lacks_credentials(const char *output)
                (strstr(output, "1 error(s) occurred") || strstr(output, "1 error occurred"));
 }
 
+// Packer 1.6 to 1.8, and later ones.
+static bool says_unknown_builder(const char *output)
+{
+        return strstr(output, "Unknown builder openstack") ||
+               strstr(output, "openstack is unknown by Packer");
+}
+
 static bool check_openstack_builder(const PackerCheck *packer)
 {
         static const char mend[] = "Packer before 1.9 has it built in; for later ones run 'packer "
@@ -157,9 +166,10 @@ static bool check_openstack_builder(const PackerCheck *packer)
         }
         if (r < 0)
                 check_fail(packer->check, "openstack builder", "%s", err.text);
+        else if (!says_unknown_builder(output))
+                check_fail(packer->check, "openstack builder", "Packer says: %s", output);
         else if (packer->check->config->build.auth_file)
-                check_fail(packer->check, "openstack builder", "missing: %s (Packer says: %s)",
-                           mend, output);
+                check_fail(packer->check, "openstack builder", "missing: %s", mend);
         else
                 check_warn(packer->check, "openstack builder", "missing: %s", mend);
         return false;
@@ -346,8 +356,9 @@ static void check_templates(const PackerCheck *packer, bool has_packer)
 void check_packer(Check *check, const AuthEnv *auth)
 {
         const char *parent = getenv("TMPDIR");
+        bool is_usable = parent && *parent && strlen(parent) <= TMPDIR_MAX;
         _cleanup_free_ char *dir =
-                xasprintf("%s/packuilon-check-XXXXXX", parent && *parent ? parent : "/tmp");
+                xasprintf("%s/packuilon-check-XXXXXX", is_usable ? parent : "/tmp");
         PackerCheck packer = {.check = check, .auth = auth, .dir = dir};
         bool has_packer;
 

@@ -285,13 +285,14 @@ static int run(const Invocation *invocation, Error *err)
         check_build(&check);
         if (!check.n_failed)
                 return 0;
-        (void)error_set(err, EINVAL, "%zu checks failed", check.n_failed);
+        (void)error_set(err, EINVAL, "%zu check%s failed", check.n_failed,
+                        check.n_failed == 1 ? "" : "s");
         return PROGRAM_FAILED;
 }
 
 const Program packuilon_check = {
         .name = "packuilon check",
-        .summary = "Look whether the programs would work here; say how to mend what would not.",
+        .summary = "Tell what would not work here, and how to mend it.",
         .details = "Run it as the user that the programs run as. It writes nothing and builds "
                    "nothing.\n",
         .tells_warnings = true,

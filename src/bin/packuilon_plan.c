@@ -374,7 +374,7 @@ const Program packuilon_plan = {
         .arguments = "PROFILE...",
         .min_arguments = 1,
         .max_arguments = UINT_MAX,
-        .summary = "Show which images a profile would build, with which values, and why.",
+        .summary = "Show what a profile would build, and why.",
         .details = "PROFILE is a compiled profile's file (.json, .json.gz), or its name in the "
                    "profile index.\nThe build id is filled in when a build begins.\n",
         .options = option_list,

@@ -154,7 +154,7 @@ const Program packuilon_show = {
         .arguments = "BUILD",
         .min_arguments = 1,
         .max_arguments = 1,
-        .summary = "Tell all about one build: its values, what caused it, its history.",
+        .summary = "Tell all about one build.",
         .details =
                 "BUILD is a number from 'packuilon status', or the name of an image, which means "
                 "its newest build.\n",
