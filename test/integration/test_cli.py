@@ -382,6 +382,16 @@ def test_log_keeps_escape_sequences_from_the_terminal(local_site):
     assert "\033" not in shown and "\\x1b]0;title" in shown
 
 
+def test_a_guests_words_keep_from_driving_the_terminal(local_site):
+    local_site.template("managed", "launch", "fail \033[31mred")
+    local_site.set("rabbit2packer", MAX_ATTEMPTS=1)
+    build(local_site)
+    work(local_site)
+    for command in (["status"], ["show", "1"]):
+        result = local_site.packuilon(*command)
+        assert "red" in result.out and "\033" not in result.out
+
+
 # ---- build -------------------------------------------------------------------------------------
 
 
@@ -439,6 +449,7 @@ def test_build_sends_upstreams_message(rabbit_site):
         (["--personality=x", "--domain=a", "--sandbox=b/c"], "exclude each other"),
         (["--personality=x", "--sandbox=noslash"], "noslash"),
         (["--personality="], "personality"),
+        (["--personality=a\nb"], "personality"),
         (["--personality=x", "y"], "unexpected argument: y"),
     ],
 )
@@ -586,14 +597,21 @@ def test_check_of_a_site_with_broker(rabbit_site):
     rabbit_site.profiles.add("rocky.cloud.template.json", profile())
     lines = check(rabbit_site)
     assert words_of(lines, "broker") == ["ok"]
-    rabbit_site.set("global", RABBIT_PW="wrong")
-    lines = check(rabbit_site, expect=1)
-    assert words_of(lines, "broker") == ["FAIL"]
-    assert USER in lines["broker"][0][1]
+    for values, words in [({"RABBIT_PW": "wrong"}, USER), ({"RABBIT_VHOST": "gone"}, "gone")]:
+        before = dict(rabbit_site.config["global"])
+        rabbit_site.set("global", **values)
+        lines = check(rabbit_site, expect=1)
+        assert words_of(lines, "broker") == ["FAIL"]
+        assert words in lines["broker"][0][1]
+        rabbit_site.config["global"] = before
 
 
 def break_index(site):
     site.set("cdb2rabbit", PROFILE_INFO_URL=f"file://{site.root}/none.xml")
+
+
+def stop_web_server(site):
+    site.set("cdb2rabbit", PROFILE_INFO_URL="http://127.0.0.1:1/profiles-info.xml")
 
 
 def break_index_text(site):
@@ -649,6 +667,7 @@ def break_state(site):
     "breaker, what, words",
     [
         (break_index, "profile index", "none.xml"),
+        (stop_web_server, "profile index", "127.0.0.1"),
         (break_index_text, "profile index", "profiles-info.xml"),
         (break_queue, "broker", "127.0.0.1"),
         (break_images, "source images", "source-images.json"),
