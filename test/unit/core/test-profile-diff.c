@@ -379,7 +379,7 @@ static void test_digest_and_diff_agree(void **state)
         size_t n_equal = 0;
 
         (void)state;
-        print_message("SEED=%llu\n", (unsigned long long)seed);
+        print_message("# SEED=%llu\n", (unsigned long long)seed);
         for (size_t round = 0; round < ROUNDS; round++) {
                 _cleanup_buf_ Buf a = BUF_INIT(1024 * 1024), b = BUF_INIT(1024 * 1024);
                 _cleanup_profile_ Profile *parsed = NULL;

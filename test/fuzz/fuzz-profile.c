@@ -1,0 +1,146 @@
+// Two profiles, the second behind a NUL byte; without one the document is compared with itself.
+#include "fuzz.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "core/identity.h"
+#include "core/profile.h"
+#include "util/buf.h"
+#include "util/strutil.h"
+
+// Six bytes for a byte at most, and the names' quotes.
+#define WRITTEN_MAX(size) (8 * (size) + 64)
+
+static void must(int ok)
+{
+        if (!ok)
+                abort();
+}
+
+static Profile *parse(const char *text, size_t len)
+{
+        Profile *profile = NULL;
+        Error err = ERROR_NONE;
+        int r = profile_parse(text, len, &profile, &err);
+
+        must(r == 0 || (r == -EBADMSG && err.code == EBADMSG && !profile &&
+                        str_starts_with(err.text, "line ")));
+        return profile;
+}
+
+static void write_string(Buf *out, const char *text, size_t len)
+{
+        json_auto_t *string = json_stringn(text, len);
+        char *quoted = json_dumps(string, JSON_ENCODE_ANY);
+
+        must(quoted && buf_append_str(out, quoted) == 0);
+        free(quoted);
+}
+
+static void write_node(Buf *out, const ProfileNode *node)
+{
+        bool dict = node->type == PROFILE_DICT;
+
+        if (node->type == PROFILE_STRING) {
+                write_string(out, node->text, node->text_len);
+                return;
+        }
+        if (!dict && node->type != PROFILE_LIST) {
+                must(buf_append(out, node->text, node->text_len) == 0);
+                return;
+        }
+        must(buf_append_str(out, dict ? "{" : "[") == 0);
+        for (const ProfileNode *child = node->child; child; child = child->next) {
+                if (dict) {
+                        write_string(out, child->key, child->key_len);
+                        must(buf_append_str(out, ":") == 0);
+                }
+                write_node(out, child);
+                if (child->next)
+                        must(buf_append_str(out, ",") == 0);
+        }
+        must(buf_append_str(out, dict ? "}" : "]") == 0);
+}
+
+// What the tree says, written and read again, says the same.
+static void check_rewritten(const Profile *profile, size_t size)
+{
+        _cleanup_buf_ Buf text = BUF_INIT(WRITTEN_MAX(size));
+        _cleanup_profile_ Profile *again = NULL;
+        Digest one, two;
+
+        write_node(&text, profile_root(profile));
+        again = parse(buf_str(&text), text.len);
+        must(again != NULL);
+        profile_digest(profile, NULL, &one);
+        profile_digest(again, NULL, &two);
+        must(digest_equal(&one, &two));
+}
+
+static void check_identity(const Profile *profile)
+{
+        _cleanup_(identity_done) Identity identity = {0};
+        _cleanup_strv_ char **keys = NULL;
+        _cleanup_free_ char *name = NULL, *file = NULL;
+        Error err = ERROR_NONE;
+        int r = identity_from_profile(profile, &identity, &err);
+
+        must(r == 0 || (r == -EBADMSG && err.text[0] && !identity.personality));
+        if (r < 0)
+                return;
+        must(!str_has_control(identity.personality, strlen(identity.personality)));
+        keys = identity_os_keys(&identity);
+        r = identity_image_name(&identity, "${personality}-${os}", keys[0] ? keys[0] : "x", &name,
+                                &err);
+        must(r == 0 || (r == -EBADMSG && err.text[0]));
+        if (r < 0)
+                return;
+        file = identity_file_name(name);
+        must(*file && !strpbrk(file, "./") && strlen(file) == strlen(name));
+}
+
+static void check_pair(const Profile *a, const Profile *b, const ProfilePaths *ignore)
+{
+        ProfileDiffs diffs;
+        Digest one, two;
+
+        profile_digest(a, ignore, &one);
+        profile_digest(b, ignore, &two);
+        profile_diff(a, b, ignore, 5, &diffs);
+        must((diffs.n_total == 0) == digest_equal(&one, &two));
+        must(diffs.n_items == (diffs.n_total < 5 ? diffs.n_total : 5));
+        for (size_t at = 0; at < diffs.n_items; at++) {
+                char *line = profile_diff_describe(&diffs.items[at]);
+
+                must(!str_has_control(line, strlen(line)) && str_is_utf8(line, strlen(line)));
+                free(line);
+        }
+        profile_diffs_done(&diffs);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        static char a_ip[] = "/a/ip", any[] = "/*/*/ip",
+                    first[] = "/l/0", *const list[] = {a_ip, any, first, NULL};
+        const char *text = (const char *)data;
+        const char *nul = size ? memchr(text, '\0', size) : NULL;
+        size_t a_len = nul ? (size_t)(nul - text) : size;
+        _cleanup_profile_ Profile *a = parse(text, a_len), *b = NULL;
+        _cleanup_profile_paths_ ProfilePaths *ignore = NULL;
+
+        if (!a)
+                return 0;
+        check_rewritten(a, size);
+        check_identity(a);
+        b = nul ? parse(nul + 1, size - a_len - 1) : parse(text, a_len);
+        if (!b)
+                return 0;
+        must(profile_paths_new(list, &ignore, NULL) == 0);
+        check_pair(a, b, NULL);
+        check_pair(a, b, ignore);
+        return 0;
+}
