@@ -7,6 +7,7 @@ import socket
 import pika
 import pytest
 
+from rig.processes import free_ports
 from rig.profiles import OS_KEY, profile
 from rig.site import QUEUE, SOURCE_IMAGE
 from rig.waiting import wait_for
@@ -108,9 +109,7 @@ def test_dry_run_queues_nothing_and_says_why(whole_site):
 
 def test_listener_builds_what_a_packet_announces(whole_site):
     site = whole_site
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1, socket.SOCK_DGRAM)
     site.set("cdb2rabbit", CDP_LISTEN=f"127.0.0.1:{port}", POLL_SECONDS=0)
     site.profiles.add(ENTRY, profile())
     site.scan()
@@ -125,7 +124,8 @@ def test_listener_builds_what_a_packet_announces(whole_site):
 
 def test_listener_polls(whole_site):
     site = whole_site
-    site.set("cdb2rabbit", CDP_LISTEN="127.0.0.1:0", POLL_SECONDS=1)
+    (port,) = free_ports(1, socket.SOCK_DGRAM)
+    site.set("cdb2rabbit", CDP_LISTEN=f"127.0.0.1:{port}", POLL_SECONDS=1)
     site.profiles.add(ENTRY, profile())
     site.scan()
     site.listener()

@@ -257,11 +257,11 @@ def listening_sockets():
     return own
 
 
-def free_ports(number):
-    """TCP ports of 127.0.0.1 that nobody uses now."""
+def free_ports(number, kind=socket.SOCK_STREAM):
+    """Ports of 127.0.0.1 that nobody uses now."""
     sockets = []
     for _ in range(number):
-        sock = socket.socket()
+        sock = socket.socket(socket.AF_INET, kind)
         sock.bind(("127.0.0.1", 0))
         sockets.append(sock)
     ports = [sock.getsockname()[1] for sock in sockets]
