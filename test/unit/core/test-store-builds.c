@@ -164,6 +164,28 @@ static void test_life_of_a_build(void **state)
         assert_int_equal(number(store, "SELECT count(*) FROM body"), 0);
 }
 
+static void test_postponed_build_waits_again(void **state)
+{
+        _cleanup_store_ Store *store = open_store(*state, STORE_BUILDS, STORE_READ_WRITE);
+        _cleanup_build_ Build build = make_build("u1", "i"), seen = {0};
+
+        (void)insert(store, &build, BODY);
+        build.pid = 4711;
+        go(store, &build, BUILD_EVENT_START, NULL, 2000);
+        build.not_before_ms = 9000;
+        go(store, &build, BUILD_EVENT_POSTPONE, "Keystone is away", 3000);
+        seen = get(store, build.id);
+        assert_same_build(&seen, &build);
+        assert_int_equal(seen.state, BUILD_QUEUED);
+        assert_int_equal(seen.not_before_ms, 9000);
+        assert_int_equal(seen.started_ms, 0);
+        assert_int_equal(seen.ended_ms, 0);
+        assert_int_equal(seen.pid, 0);
+        assert_true(has_body(store, build.id, BODY));
+        assert_history(store, build.id,
+                       "1000 queued\n2000 building\n3000 queued: Keystone is away\n");
+}
+
 static void test_smallest_build(void **state)
 {
         _cleanup_store_ Store *store = open_store(*state, STORE_BUILDS, STORE_READ_WRITE);
@@ -599,6 +621,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 unit_test_in_folder(test_life_of_a_build),
+                unit_test_in_folder(test_postponed_build_waits_again),
                 unit_test_in_folder(test_smallest_build),
                 unit_test_in_folder(test_every_refused_transition_changes_nothing),
                 unit_test_in_folder(test_row_that_is_over_stays_so),
