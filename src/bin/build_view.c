@@ -154,8 +154,7 @@ json_t *build_view_json(const Build *build)
                                           build_view_json_text(texts[at].text));
         (void)json_object_set_new(object, "attempt", json_integer(build->attempt));
         (void)json_object_set_new(object, "queued_at", build_view_json_time(build->queued_ms));
-        (void)json_object_set_new(object, "not_before",
-                                  build_view_json_time(build->not_before_ms));
+        (void)json_object_set_new(object, "not_before", build_view_json_time(build->not_before_ms));
         (void)json_object_set_new(object, "started_at", build_view_json_time(build->started_ms));
         (void)json_object_set_new(object, "ended_at", build_view_json_time(build->ended_ms));
         (void)json_object_set_new(object, "pid",

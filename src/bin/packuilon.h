@@ -4,6 +4,7 @@
 #include "bin/program.h"
 
 extern const Program packuilon_build;
+extern const Program packuilon_cancel;
 extern const Program packuilon_check;
 extern const Program packuilon_log;
 extern const Program packuilon_plan;

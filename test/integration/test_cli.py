@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pty
+import pwd
 import re
 import shutil
 import signal
@@ -17,7 +18,7 @@ from rig.site import SOURCE_IMAGE, USER
 from rig.waiting import wait_for
 
 PROGRAMS = ["cdb2rabbit", "rabbit2packer", "packuilon"]
-COMMANDS = ["status", "show", "log", "build", "plan", "check"]
+COMMANDS = ["status", "show", "log", "build", "cancel", "plan", "check"]
 IMAGE = f"nubesvms-{OS_KEY}"
 
 BUILD_KEYS = {
@@ -317,7 +318,7 @@ def test_show_of_what_failed(local_site):
     assert re.search(r"^Exit code +1$", result.out, re.M)
 
 
-@pytest.mark.parametrize("command", ["show", "log"])
+@pytest.mark.parametrize("command", ["show", "log", "cancel"])
 def test_unknown_build(local_site, command):
     for _ in range(2):
         result = local_site.packuilon(command, "7", expect=1)
@@ -463,6 +464,44 @@ def test_build_without_broker(local_site):
     local_site.set("global", TRANSPORT="amqp", RABBIT_HOST="127.0.0.1", RABBIT_PORT=1)
     result = build(local_site, expect=1)
     assert "nothing was queued" in result.err and "127.0.0.1" in result.err
+
+
+# ---- cancel ------------------------------------------------------------------------------------
+
+
+def test_cancel(local_site):
+    local_site.set("rabbit2packer", THREAD_COUNT=1)
+    local_site.template("managed", "launch", "hang")
+    worker = local_site.worker()
+    build(local_site, "runs")
+    local_site.wait_packer()
+    local_site.wait_state("building")
+    result = local_site.packuilon("cancel", "1")
+    assert f"build 1 (runs-{OS_KEY}, building)" in result.out
+    local_site.wait_state("cancelled")
+    shown = json.loads(local_site.packuilon("show", "1", "--json").out)
+    assert shown["reason"] == f"cancelled by {pwd.getpwuid(os.getuid()).pw_name}"
+    result = local_site.packuilon("cancel", "1", expect=1)
+    assert "build 1 (cancelled) is over" in result.err
+    worker.signal(signal.SIGTERM)
+    worker.wait(10)
+
+
+def test_cancel_of_several_stops_at_the_first_fault(local_site):
+    local_site.set("rabbit2packer", THREAD_COUNT=2)
+    local_site.template("managed", "launch", "hang")
+    worker = local_site.worker()
+    for personality in ("one", "two"):
+        build(local_site, personality)
+    local_site.wait_state("building", 2)
+    result = local_site.packuilon("cancel", f"one-{OS_KEY}", "77", f"two-{OS_KEY}", expect=1)
+    assert "77" in result.err
+    (cancelled,) = local_site.wait_state("cancelled")
+    assert cancelled.personality == "one"
+    local_site.packuilon("cancel", f"two-{OS_KEY}")
+    local_site.wait_state("cancelled", 2)
+    worker.signal(signal.SIGTERM)
+    worker.wait(10)
 
 
 # ---- plan --------------------------------------------------------------------------------------
