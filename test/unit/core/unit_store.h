@@ -4,6 +4,7 @@
 #include "../unit.h"
 
 #include "core/store_internal.h"
+#include "util/alloc.h"
 
 static inline Store *open_store(const char *folder, StoreKind kind, StoreMode mode)
 {
@@ -31,3 +32,40 @@ static inline int64_t number(Store *store, const char *sql)
         assert_int_equal(query_step(&query, "look", &err), QUERY_ROW);
         return query_column_int(&query, 0, -1);
 }
+
+// ---- builds --------------------------------------------------------------------------------
+
+#define BODY "{\"system\": {}}"
+
+static inline Build make_build(const char *build_id, const char *image)
+{
+        return (Build){.build_id = xstrdup(build_id),
+                       .image = xstrdup(image),
+                       .template = xstrdup("/etc/packer-utils/x.json"),
+                       .personality = xstrdup("web"),
+                       .entry = xstrdup("profiles/web1.json"),
+                       .content_id = xstrdup("abcd"),
+                       .message_id = xasprintf("message of %s", build_id),
+                       .changes = xstrdup("/software/packages\n/system/os"),
+                       .attempt = 1,
+                       .queued_ms = 1000,
+                       .exit_code = -1};
+}
+
+static inline int64_t insert(Store *store, Build *build, const char *body)
+{
+        Error err = ERROR_NONE;
+
+        assert_ok(store_build_insert(store, build, body, strlen(body), &err), err);
+        return build->id;
+}
+
+static inline void go(Store *store, Build *build, BuildEvent event, const char *reason,
+                      int64_t now_ms)
+{
+        Error err = ERROR_NONE;
+
+        assert_ok(store_build_transition(store, build, event, reason, now_ms, &err), err);
+}
+
+#define _cleanup_build_ _cleanup_(build_done)
