@@ -357,11 +357,13 @@ static int run_yajl(Parser *parser)
         yajl_status status = yajl_parse(parser->yajl, (const unsigned char *)parser->text,
                                         (size_t)(parser->end - parser->text));
 
+        if (status == yajl_status_error)
+                return fail_yajl(parser, position(parser));
+        if (status == yajl_status_ok)
+                status = yajl_complete_parse(parser->yajl);
         if (status == yajl_status_client_canceled)
                 return -EBADMSG; // fail_at has been called
         if (status == yajl_status_error)
-                return fail_yajl(parser, position(parser));
-        if (yajl_complete_parse(parser->yajl) != yajl_status_ok)
                 return fail_yajl(parser, parser->end);
         // yajl takes the beginning of another token at the very end for whitespace.
         for (const char *at = parser->root_end; at < parser->end; at++) {

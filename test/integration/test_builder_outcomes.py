@@ -22,7 +22,6 @@ def test_failure_is_told_in_packers_words(site):
 @pytest.mark.parametrize(
     ("log", "words"),
     [
-        ("auth-failed", "Authentication failed"),
         ("provisioner-failed", "Script exited with non-zero exit status: 3"),
         ("no-valid-host", "unexpected state 'ERROR'"),
         ("quota-instances", "Quota exceeded"),
@@ -38,6 +37,22 @@ def test_real_failures(local_site, packer_logs, log, words):
     (build,) = local_site.wait_state("failed")
     assert words in build.reason
     assert local_site.exit_line(build)[1] == 1
+
+
+def test_refused_login_stops_the_taking_of_builds(local_site, packer_logs):
+    """Every build would fail so: one is tried now and then, and none is lost."""
+    local_site.set("rabbit2packer", RETRY_SECONDS=1)
+    local_site.template("managed", f"cat {packer_logs}/auth-failed.log", "exit 1")
+    worker = local_site.worker()
+    local_site.publish_profile("one")
+    local_site.publish_profile("two")
+    worker.wait_log("taking no builds until this is mended")
+    build = local_site.wait_build(lambda build: build.state == "queued" and build.reason)
+    assert "Authentication failed" in build.reason
+    local_site.template("managed", "succeed")
+    assert {build.attempt for build in local_site.wait_state("succeeded", 2)} == {1}
+    worker.wait_log("taking builds again")
+    assert worker.log().count("taking no builds until this is mended") == 1
 
 
 def test_real_success(local_site, packer_logs):

@@ -125,6 +125,7 @@ static void test_refused(void **state)
                 {"{/* x */}", "line 1: "},
                 {"{}\n{}", "line 2: "},
                 {"{}\n\"abc", "line 2: text after the object"},
+                {"42", "line 1: the document is not an object"},
                 {"{} \\", "line 1: "},
         };
 
