@@ -8,11 +8,14 @@
 #include "builder/log_keeper.h"
 #include "builder/worker_internal.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 #include "util/fs.h"
 #include "util/log.h"
 
 #define IDLE_CHECK_USEC 100000ULL
 #define IDLE_CHECKS 2 // a delivery may be on its way at the first
+#define LOCK_WAIT_MS 2000
+#define LOCK_RETRY_USEC 20000
 #define KEEP_SECONDS (6 * 3600ULL)
 
 void delivery_list_add(DeliveryList *list, Delivery *take_delivery)
@@ -363,8 +366,15 @@ static int make_dirs(const Config *config, Error *err)
 static int lock_state(Worker *worker, Error *err)
 {
         _cleanup_free_ char *path = fs_join(worker->config->global.state_dir, "worker.lock");
+        int64_t deadline = clock_mono_ms() + LOCK_WAIT_MS;
         int r = fs_lock(path, &worker->lock_fd, err);
 
+        // A worker that was killed while it started Packer: its child has the lock until it is
+        // Packer.
+        while (r == FS_LOCKED && clock_mono_ms() < deadline) {
+                (void)usleep(LOCK_RETRY_USEC);
+                r = fs_lock(path, &worker->lock_fd, err);
+        }
         if (r == FS_LOCKED)
                 return error_set(err, EBUSY,
                                  "another rabbit2packer works in %s (it holds %s); give this one "
