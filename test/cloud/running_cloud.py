@@ -1,0 +1,149 @@
+"""The cloud that `cloud start` started, as the tests see it: from outside, by its APIs."""
+
+import json
+import os
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import openstack
+from rig.waiting import wait_for
+
+HERE = Path(__file__).resolve().parent
+USER, PROJECT, NETWORK, FLAVOR = "packuilon", "images", "provider", "m1.tiny"
+SOURCE_IMAGE = "source"
+MINUTE = 60
+SERVER_SECONDS = 4 * MINUTE  # to boot, or to go: two cores emulate all guests
+
+
+class RunningCloud:
+    def __init__(self):
+        self.dir = Path(os.environ.get("PACKUILON_CLOUD_DIR", "/var/tmp/packuilon-cloud"))
+        if not (self.dir / "run/ready").exists():
+            raise RuntimeError(f"no cloud is up in {self.dir}: test/cloud/cloud start")
+        os.environ["OS_CLIENT_CONFIG_FILE"] = str(self.dir / "clouds.yaml")
+        self.admin = openstack.connect(cloud="admin")
+        self.user = openstack.connect(cloud=USER)
+        self.auth = json.loads((self.dir / "clouds.yaml").read_text())["clouds"][USER]["auth"]
+        self.network_id = self.admin.network.find_network(NETWORK).id
+        self.source_image_id = self.admin.image.find_image(SOURCE_IMAGE).id
+        self.project_id = self.admin.identity.find_project(PROJECT).id
+        number = (self.dir / "run/number").read_text().strip()
+        self.host_address = f"198.18.{number}.1"  # ours, as the guests see it
+        self._stopped = set()
+
+    # ---- faults -----------------------------------------------------------------------------
+
+    def _service(self, name, verb):
+        subprocess.run(
+            [HERE / "cloud", "service", name, verb],
+            env={**os.environ, "PACKUILON_CLOUD_DIR": str(self.dir)},
+            check=True,
+        )
+
+    def kill_service(self, name):
+        self._stopped.add(name)
+        self._service(name, "kill")
+
+    def start_service(self, name):
+        self._service(name, "start")
+        self._stopped.discard(name)
+
+    @contextmanager
+    def quota(self, **limits):
+        """Compute limits of the project for a while."""
+        self.admin.set_compute_quotas(self.project_id, **limits)
+        try:
+            yield
+        finally:
+            self.admin.delete_compute_quotas(self.project_id)
+
+    # ---- what is there ----------------------------------------------------------------------
+
+    def servers(self):
+        return list(self.user.compute.servers())
+
+    def keypairs(self):
+        return list(self.user.compute.keypairs())
+
+    def images(self):
+        """Of the project, in any state."""
+        return list(self.user.image.images(owner=self.project_id))
+
+    def left(self):
+        """What a build may leave behind but its image."""
+        return [f"server {server.name} {server.status}" for server in self.servers()] + [
+            f"keypair {keypair.name}" for keypair in self.keypairs()
+        ]
+
+    def image(self, image_id):
+        return self.user.image.get_image(image_id)
+
+    def server_event(self, server_id, kind):
+        """True once Nova noted that this was done to the server."""
+        return any(
+            action.action == kind for action in self.admin.compute.server_actions(server_id)
+        )
+
+    def wait_server(self, name, predicate=lambda server: True):
+        """The server of that name, as soon as the predicate holds for it."""
+
+        def found():
+            servers = self.user.compute.servers(name=f"^{name}$")
+            return next((server for server in servers if predicate(server)), None)
+
+        return wait_for(found, f"server {name}", SERVER_SECONDS)
+
+    # ---- guests -----------------------------------------------------------------------------
+
+    @contextmanager
+    def guest(self, image_id, folder):
+        """A server of that image, up; the value runs a command in it and gives its output."""
+        key = Path(folder) / "guest-key"
+        key.unlink(missing_ok=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", key], check=True)
+        self.user.compute.create_keypair(
+            name="guest", public_key=key.with_suffix(".pub").read_text()
+        )
+        server = self.user.compute.create_server(
+            name="guest",
+            image_id=image_id,
+            flavor_id=self.user.compute.find_flavor(FLAVOR).id,
+            networks=[{"uuid": self.network_id}],
+            key_name="guest",
+        )
+        try:
+            server = self.user.compute.wait_for_server(server, wait=SERVER_SECONDS)
+            (address,) = server.addresses[NETWORK]
+            ssh = [
+                "ssh", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes",
+                "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+                "-o", "ConnectTimeout=5", f"debian@{address['addr']}",
+            ]  # fmt: skip
+
+            def run(command):
+                return subprocess.run([*ssh, command], capture_output=True, text=True)
+
+            wait_for(lambda: run("true").returncode == 0, "SSH of the guest", SERVER_SECONDS)
+            yield lambda command: run(command).stdout
+        finally:
+            self.user.compute.delete_server(server)
+            self.user.compute.delete_keypair("guest")
+            self.user.compute.wait_for_delete(server, wait=SERVER_SECONDS)
+
+    # ---- after a test -----------------------------------------------------------------------
+
+    def restore(self):
+        """Services run again; servers, keypairs and images of the project are gone."""
+        for name in sorted(self._stopped):
+            self.start_service(name)
+        end = time.monotonic() + SERVER_SECONDS
+        while self.servers() and time.monotonic() < end:
+            for server in self.servers():
+                self.user.compute.delete_server(server, force=False)
+            time.sleep(1)
+        for keypair in self.keypairs():
+            self.user.compute.delete_keypair(keypair)
+        for image in self.images():
+            self.user.image.delete_image(image)

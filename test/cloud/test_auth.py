@@ -1,0 +1,94 @@
+"""The ways in which sites log in: a plain user in a project of its own, each time."""
+
+import json
+import secrets
+
+import pytest
+from rig.profiles import OS_KEY
+from running_cloud import USER
+
+
+def horizon(site, cloud):
+    """openrc as Horizon gives it, the password filled in as a daemon needs it."""
+    path = site.root / "images-openrc.sh"
+    path.write_text(
+        f"""\
+#!/usr/bin/env bash
+# To use an OpenStack cloud you need to authenticate against the Identity
+# service named keystone, which returns a **Token** and **Service Catalog**.
+export OS_AUTH_URL={cloud.auth["auth_url"]}/
+# With the addition of Keystone we have standardized on the term **project**
+# as the entity that owns the resources.
+export OS_PROJECT_ID={cloud.project_id}
+export OS_PROJECT_NAME="{cloud.auth["project_name"]}"
+export OS_USER_DOMAIN_NAME="Default"
+if [ -z "$OS_USER_DOMAIN_NAME" ]; then unset OS_USER_DOMAIN_NAME; fi
+export OS_PROJECT_DOMAIN_ID="default"
+if [ -z "$OS_PROJECT_DOMAIN_ID" ]; then unset OS_PROJECT_DOMAIN_ID; fi
+# unset v2.0 items in case set
+unset OS_TENANT_ID
+unset OS_TENANT_NAME
+# In addition to the owning entity (tenant), OpenStack stores the entity
+# performing the action as the **user**.
+export OS_USERNAME="{cloud.auth["username"]}"
+export OS_PASSWORD="{cloud.auth["password"]}"
+# If your configuration has multiple regions, we set that information here.
+export OS_REGION_NAME="RegionOne"
+# Don't leave a blank variable, unset it if it was empty
+if [ -z "$OS_REGION_NAME" ]; then unset OS_REGION_NAME; fi
+export OS_INTERFACE=public
+export OS_IDENTITY_API_VERSION=3
+"""
+    )
+    path.chmod(0o600)
+    site.set("rabbit2packer", PACKER_AUTH_FILE=path)
+    return cloud.auth["password"]
+
+
+def clouds_yaml(site, cloud):
+    """clouds.yaml where Packer looks for it, and an auth file that only names the cloud."""
+    folder = site.root / ".config/openstack"
+    folder.mkdir(parents=True)
+    (folder / "clouds.yaml").write_text((cloud.dir / "clouds.yaml").read_text())
+    path = site.root / "openrc"
+    path.write_text(f"export OS_CLOUD={USER}\n")
+    site.set("rabbit2packer", PACKER_AUTH_FILE=path)
+    return cloud.auth["password"]
+
+
+def application_credential(site, cloud):
+    user = cloud.user.identity
+    secret = secrets.token_urlsafe(24)
+    credential = user.create_application_credential(
+        cloud.user.current_user_id, f"packuilon-{secrets.token_hex(4)}", secret=secret
+    )
+    site.openrc(
+        OS_AUTH_TYPE="v3applicationcredential",
+        OS_AUTH_URL=cloud.auth["auth_url"],
+        OS_REGION_NAME="RegionOne",
+        OS_INTERFACE="public",
+        OS_IDENTITY_API_VERSION="3",
+        OS_APPLICATION_CREDENTIAL_ID=credential.id,
+        OS_APPLICATION_CREDENTIAL_SECRET=secret,
+    )
+    path = site.root / "openrc.sh"  # no user name beside it
+    lines = [line for line in path.read_text().splitlines() if "OS_USERNAME" not in line]
+    path.write_text("\n".join(lines) + "\n")
+    return secret
+
+
+@pytest.mark.parametrize("log_in", [horizon, clouds_yaml, application_credential])
+def test_log_in(site, cloud, log_in):
+    secret = log_in(site, cloud)
+    site.packuilon("check")
+    site.begin_build()
+    (build,) = site.wait_state("succeeded")
+    image = cloud.image(build.artifact)
+    assert (image.status, image.owner, image.name) == (
+        "active",
+        cloud.project_id,
+        f"nubesvms-{OS_KEY}",
+    )
+    assert cloud.left() == []
+    assert secret not in site.log_text(build)
+    assert secret not in json.dumps(build)
