@@ -26,7 +26,7 @@ def test_message_becomes_an_image(site):
     ended, code = site.exit_line(build)
     assert code == 0
     assert before <= ended <= time.time()
-    assert site.queue_count() == 0
+    site.wait_queue_empty()
 
 
 def test_packer_gets_the_rendered_template(site):

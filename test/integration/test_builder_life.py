@@ -90,7 +90,7 @@ def test_second_term_cancels_and_the_next_start_builds_again(site):
     go.touch()
     site.worker()
     (again,) = site.wait_state("succeeded")
-    assert again.attempt == 1  # it was not the build's fault
+    assert again.attempt == 1, "the build was not to blame"
     assert len(site.packer_runs()) == 2
 
 
@@ -121,10 +121,10 @@ def test_killed_worker_builds_again_after_packer_has_cleaned_up(site):
     site.worker()
     (again,) = site.wait_state("succeeded")
     (interrupted,) = site.builds("interrupted")
-    assert again.attempt == 1
+    assert again.attempt == 1, "the build was not to blame"
     assert again.message_id == interrupted.message_id == "the-message"
     assert "rabbit2packer ended" in interrupted.reason
-    assert site.queue_count() == 0
+    site.wait_queue_empty()
     assert len(site.packer_runs()) == 2
 
 
@@ -138,7 +138,7 @@ def test_restart_waits_for_the_old_packer(local_site):
     local_site.wait_state("building")
     worker.kill()
     second = local_site.worker()
-    second.wait_log("their images wait")
+    second.wait_log("left processes behind")
     assert len(local_site.packer_runs()) == 1
     slow.touch()
     local_site.wait_state("succeeded")
@@ -162,7 +162,7 @@ def test_kill_at_any_moment_loses_nothing(site, number):
     assert worker.wait() == 0
     built = {build.personality for build in site.builds("succeeded")}
     assert built == {f"p{at}" for at in range(number * 4)}
-    assert site.queue_count() == 0
+    site.wait_queue_empty()
 
 
 def test_one_worker_a_state_dir(site):

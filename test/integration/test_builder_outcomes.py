@@ -2,9 +2,9 @@
 
 import pytest
 
-from rig.waiting import wait_for
 from rig.profiles import OS_KEY, pan_json, profile
 from rig.site import QUEUE
+from rig.waiting import wait_for
 
 IMAGE = f"nubesvms-{OS_KEY}"
 
@@ -92,6 +92,43 @@ def test_failure_hurts_no_other_build(site):
     assert {build.personality for build in site.wait_state("succeeded", 2)} == {"one", "two"}
 
 
+# ---- further attempts ------------------------------------------------------------------------
+
+
+def test_what_may_pass_is_tried_again(site):
+    site.set("rabbit2packer", RETRY_SECONDS=1)
+    site.template("managed", "fail Quota exceeded for instances: Requested 1, but already used 10")
+    site.worker()
+    site.publish(profile(), message_id="the-message")
+    (first,) = site.wait_state("failed")
+    assert "attempt 2 follows" in first.reason
+    site.template("managed")
+    (second,) = site.wait_state("succeeded")
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert second.message_id == "the-message"
+
+
+def test_given_up_after_max_attempts(site):
+    site.set("rabbit2packer", RETRY_SECONDS=0, MAX_ATTEMPTS=2)
+    site.template("managed", "fail dial tcp 192.0.2.1:5000: connect: connection refused")
+    site.worker()
+    site.publish(profile(), message_id="the-message")
+    builds = site.wait_state("failed", 2)
+    assert [build.attempt for build in builds] == [1, 2]
+    wait_for(lambda: site.failed_count() == 1, "the message is kept for `packuilon retry`")
+    assert len(site.builds()) == 2
+
+
+def test_what_stays_wrong_is_not_tried_again(site):
+    site.set("rabbit2packer", RETRY_SECONDS=0)
+    site.template("managed", "fail Script exited with non-zero exit status: 3")
+    site.worker()
+    site.publish_profile()
+    site.wait_state("failed")
+    wait_for(lambda: site.failed_count() == 1, "the message is kept for `packuilon retry`")
+    assert len(site.builds()) == 1
+
+
 # ---- skipped ---------------------------------------------------------------------------------
 
 
@@ -104,7 +141,7 @@ def test_no_source_image_is_skipped(site):
     assert "source-images.json" in build.reason
     assert build.personality == "nubesvms"
     assert site.packer_runs() == []
-    wait_for(lambda: site.queue_count() == 0, "the ack, which comes after the journal")
+    site.wait_queue_empty()
 
 
 def test_no_template_is_skipped(local_site):
@@ -129,6 +166,22 @@ def break_map(site):
 
 def break_auth_file(site):
     site.set("rabbit2packer", PACKER_AUTH_FILE=site.root / "no-such-openrc.sh")
+
+
+def test_refused_login_keeps_the_message(site, packer_logs):
+    """Every build would fail so: no attempt is spent, and they wait until the cloud lets us in."""
+    site.template("managed", f"cat {packer_logs}/auth-failed.log", "exit 1")
+    worker = site.worker()
+    site.publish_profile()
+    worker.wait_log("taking no builds until this is mended")
+    assert "Authentication failed" in worker.log()
+    (build,) = site.wait_state("queued")
+    assert build.attempt == 1
+    worker.stop()
+    site.template("managed")
+    site.worker()
+    (build,) = site.wait_state("succeeded")
+    assert build.attempt == 1
 
 
 @pytest.mark.parametrize(
@@ -203,7 +256,7 @@ def test_poison_is_put_aside_with_the_reason(rabbit_site, what):
     assert word in properties.headers["x-packuilon-reason"]
     assert properties.message_id == "poison"
     assert properties.delivery_mode == 2
-    assert rabbit_site.queue_count() == 0
+    rabbit_site.wait_queue_empty()
     assert len(rabbit_site.packer_runs()) == 1
 
 
@@ -212,8 +265,8 @@ def test_poison_in_the_local_queue(local_site):
     local_site.publish(b"hello")
     local_site.publish_profile()
     local_site.wait_state("succeeded")
-    assert local_site.queue_count(".rejected") == 1
-    assert local_site.queue_count() == 0
+    wait_for(lambda: local_site.queue_count(".rejected") == 1, "the poison is put aside")
+    local_site.wait_queue_empty()
 
 
 def test_huge_message_is_put_aside(rabbit_site):

@@ -1,6 +1,5 @@
 """rabbit2packer: which builds run when."""
 
-
 from rig.profiles import OS_KEY, profile
 from rig.waiting import wait_for
 

@@ -10,7 +10,6 @@ import pytest
 from rig.processes import free_ports
 from rig.profiles import OS_KEY, profile
 from rig.site import QUEUE, SOURCE_IMAGE
-from rig.waiting import wait_for
 
 ENTRY = "nubes.cloud.template.json"
 IMAGE = f"nubesvms-{OS_KEY}"
@@ -229,7 +228,7 @@ def test_our_worker_understands_upstreams_scanner(rabbit_site, sample_profile):
     upstream_publishes(rabbit_site.vhost, sample_profile)
     (build,) = rabbit_site.wait_state("succeeded")
     assert build.image == IMAGE
-    wait_for(lambda: rabbit_site.queue_count() == 0, "the message is acknowledged")
+    rabbit_site.wait_queue_empty()
 
 
 def test_our_worker_understands_upstreams_manual_trigger(rabbit_site):

@@ -97,6 +97,7 @@ static void test_refused(void **state)
                 {"[]", "line 1: the document is not an object"},
                 {"\n\"x\"", "line 2: the document is not an object"},
                 {"12 ", "line 1: the document is not an object"},
+                {"12", "line 1: the document is not an object"},
                 {"null", "the document is not an object"},
                 {"{\"a\":1,\n\"a\":2}", "line 2: key \"a\" appears twice"},
                 {"{\"b\":1,\n\"a\":{},\n\"b\":2}", "line 3: key \"b\" appears twice"},
