@@ -9,6 +9,7 @@
 
 #include <yajl/yajl_parse.h>
 
+#include "core/profile_order.h"
 #include "util/alloc.h"
 #include "util/strutil.h"
 
@@ -112,15 +113,6 @@ static const char *keep_string(const Parser *parser, const unsigned char *string
         return copy;
 }
 
-static int compare_keys(const ProfileNode *a, const ProfileNode *b)
-{
-        int r = memcmp(a->key, b->key, MIN(a->key_len, b->key_len));
-
-        if (r != 0)
-                return r;
-        return (a->key_len > b->key_len) - (a->key_len < b->key_len);
-}
-
 static int fail_duplicate(const Parser *parser, const ProfileNode *node)
 {
         _cleanup_free_ char *key = str_visible(node->key, node->key_len, VISIBLE_KEY_MAX);
@@ -138,7 +130,7 @@ static int link_node(Parser *parser, ProfileNode *node)
         if (frame->node->type == PROFILE_DICT) {
                 node->key = parser->key;
                 node->key_len = parser->key_len;
-                order = frame->last ? compare_keys(frame->last, node) : -1;
+                order = frame->last ? profile_compare_keys(frame->last, node) : -1;
                 if (order == 0)
                         return fail_duplicate(parser, node);
                 frame->unsorted = frame->unsorted || order > 0;
@@ -191,7 +183,7 @@ static int open_container(Parser *parser, ProfileType type)
 
 static int compare_slots(const void *a, const void *b)
 {
-        return compare_keys(*(ProfileNode *const *)a, *(ProfileNode *const *)b);
+        return profile_compare_keys(*(ProfileNode *const *)a, *(ProfileNode *const *)b);
 }
 
 static int sort_dict(const Parser *parser, ProfileNode *dict)
@@ -204,7 +196,7 @@ static int sort_dict(const Parser *parser, ProfileNode *dict)
                 slots[n++] = child;
         qsort(slots, n, sizeof *slots, compare_slots);
         for (size_t at = 0; at < n; at++) {
-                if (at > 0 && compare_keys(slots[at - 1], slots[at]) == 0)
+                if (at > 0 && profile_compare_keys(slots[at - 1], slots[at]) == 0)
                         return fail_duplicate(parser, slots[at]);
                 *tail = slots[at];
                 tail = &slots[at]->next;

@@ -1,18 +1,16 @@
 // How two profiles differ, as far as the ignored paths let see. What compare() calls equal is just
 // what has one digest: both walk the same visible part and compare type and text.
 #include <string.h>
-#include <strings.h>
 
+#include "core/profile_order.h"
 #include "core/profile_paths.h"
+#include "core/profile_visible.h"
 #include "util/alloc.h"
 #include "util/buf.h"
 #include "util/strutil.h"
 
 #define ELEMENT_VISIBLE_MAX 256
-#define VALUE_VISIBLE_MAX 60
-// A value is looked through this far for words that tell of a secret.
-#define SECRET_SEARCH_BYTES 4096
-// So many of a path's last elements can tell of one.
+// So many of a path's last elements can tell of a secret.
 #define SECRET_ELEMENTS 3
 // Of a beginning that two long texts share, so much is shown.
 #define SHARED_VISIBLE_BYTES 16
@@ -67,18 +65,6 @@ static bool cursor_next(const ProfilePaths *ignore, Cursor *cursor)
         return false;
 }
 
-static int compare_texts(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-        int r = memcmp(a, b, MIN(a_len, b_len));
-
-        return r != 0 ? r : (a_len > b_len) - (a_len < b_len);
-}
-
-static int compare_keys(const ProfileNode *a, const ProfileNode *b)
-{
-        return compare_texts(a->key, a->key_len, b->key, b->key_len);
-}
-
 static bool is_container(const ProfileNode *node)
 {
         return node->type == PROFILE_DICT || node->type == PROFILE_LIST;
@@ -92,8 +78,8 @@ static int compare(const ProfilePaths *ignore, const Place *a, const Place *b)
         if (a->node->type != b->node->type)
                 return a->node->type < b->node->type ? -1 : 1;
         if (!is_container(a->node))
-                return compare_texts(a->node->text, a->node->text_len, b->node->text,
-                                     b->node->text_len);
+                return profile_compare_texts(a->node->text, a->node->text_len, b->node->text,
+                                             b->node->text_len);
         in_a = cursor_at(a);
         in_b = cursor_at(b);
         for (;;) {
@@ -103,7 +89,7 @@ static int compare(const ProfilePaths *ignore, const Place *a, const Place *b)
                 if (!more_a || !more_b)
                         return more_a - more_b;
                 if (a->node->type == PROFILE_DICT)
-                        r = compare_keys(in_a.child.node, in_b.child.node);
+                        r = profile_compare_keys(in_a.child.node, in_b.child.node);
                 if (r == 0)
                         r = compare(ignore, &in_a.child, &in_b.child);
                 if (r != 0)
@@ -111,88 +97,20 @@ static int compare(const ProfilePaths *ignore, const Place *a, const Place *b)
         }
 }
 
-static bool has_word(const char *text, size_t len, const char *word)
-{
-        size_t word_len = strlen(word);
-
-        for (size_t at = 0; at + word_len <= len; at++) {
-                if (strncasecmp(text + at, word, word_len) == 0)
-                        return true;
-        }
-        return false;
-}
-
-static bool has_any(const char *text, size_t len, const char *const *words)
-{
-        for (; *words; words++) {
-                if (has_word(text, len, *words))
-                        return true;
-        }
-        return false;
-}
-
-static bool ends_with(const char *text, size_t len, const char *end)
-{
-        size_t end_len = strlen(end);
-
-        return len >= end_len && strncasecmp(text + len - end_len, end, end_len) == 0;
-}
-
-static bool names_secret(const char *key, size_t len)
-{
-        static const char *const words[] = {"passw", "passphrase", "secret",     "token",   "psk",
-                                            "pwd",   "rootpw",     "credential", "private", NULL};
-
-        return has_any(key, len, words) || ends_with(key, len, "key") ||
-               ends_with(key, len, "keys") || ends_with(key, len, "pw");
-}
-
 static bool path_names_secret(const Step *step)
 {
         for (size_t n = 0; step && n < SECRET_ELEMENTS; step = step->up, n++) {
-                if (step->key && names_secret(step->key, MIN(step->key_len, ELEMENT_VISIBLE_MAX)))
+                if (step->key &&
+                    profile_key_names_secret(step->key, MIN(step->key_len, ELEMENT_VISIBLE_MAX)))
                         return true;
         }
         return false;
-}
-
-// A configuration file that is one value, say, or a hash of crypt(3): "$6$…".
-static bool holds_secret(const ProfileNode *node)
-{
-        static const char *const words[] = {"passw", "passphrase",  "secret",
-                                            "token", "private key", NULL};
-        size_t len = MIN(node->text_len, SECRET_SEARCH_BYTES);
-
-        return has_any(node->text, len, words) ||
-               (len > 3 && node->text[0] == '$' && memchr(node->text + 1, '$', 3));
 }
 
 static bool is_hidden(const Step *step, const ProfileNode *node)
 {
         return (node->type == PROFILE_STRING || node->type == PROFILE_NUMBER) &&
-               (path_names_secret(step) || holds_secret(node));
-}
-
-static char *visible_container(const ProfileNode *node)
-{
-        bool dict = node->type == PROFILE_DICT;
-
-        if (node->n_children == 0)
-                return xstrdup(dict ? "{}" : "[]");
-        return xasprintf(dict ? "{%u}" : "[%u]", node->n_children);
-}
-
-// The value from byte `skip` on.
-static char *visible(const ProfileNode *node, size_t skip)
-{
-        _cleanup_free_ char *text = NULL;
-
-        if (is_container(node))
-                return visible_container(node);
-        if (node->text_len == 0)
-                return xstrdup("\"\"");
-        text = str_visible(node->text + skip, node->text_len - skip, VALUE_VISIBLE_MAX);
-        return skip > 0 ? xasprintf("…%s", text) : TAKE_PTR(text);
+               (path_names_secret(step) || profile_value_holds_secret(node));
 }
 
 // How much of a long beginning that two texts share need not be shown.
@@ -204,7 +122,7 @@ static size_t shared_prefix(const ProfileNode *a, const ProfileNode *b)
                 return 0;
         while (at < len && a->text[at] == b->text[at])
                 at++;
-        if (at + SHARED_VISIBLE_BYTES < VALUE_VISIBLE_MAX)
+        if (at + SHARED_VISIBLE_BYTES < PROFILE_VALUE_VISIBLE_MAX)
                 return 0;
         at -= SHARED_VISIBLE_BYTES;
         // Not into a character.
@@ -254,9 +172,9 @@ static void report(Walk *walk, const Step *step, ProfileChange change, const Pro
         if (before && after)
                 skip = shared_prefix(before, after);
         if (before)
-                item->before = hidden ? xstrdup("(hidden)") : visible(before, skip);
+                item->before = hidden ? xstrdup("(hidden)") : profile_value_visible(before, skip);
         if (after)
-                item->after = hidden ? xstrdup("(hidden)") : visible(after, skip);
+                item->after = hidden ? xstrdup("(hidden)") : profile_value_visible(after, skip);
 }
 
 static void diff_values(Walk *walk, const Step *step, const Place *before, const Place *after);
@@ -272,7 +190,9 @@ static void diff_dicts(Walk *walk, const Step *step, const Place *before, const 
         bool more_a = cursor_next(walk->ignore, &a), more_b = cursor_next(walk->ignore, &b);
 
         while (more_a || more_b) {
-                int order = !more_a ? 1 : !more_b ? -1 : compare_keys(a.child.node, b.child.node);
+                int order = !more_a   ? 1
+                            : !more_b ? -1
+                                      : profile_compare_keys(a.child.node, b.child.node);
                 Step inner = step_into_dict(step, order <= 0 ? a.child.node : b.child.node);
 
                 if (order < 0)

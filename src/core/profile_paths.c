@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/profile_order.h"
 #include "util/alloc.h"
 #include "util/buf.h"
 #include "util/strutil.h"
@@ -23,7 +24,7 @@ typedef struct LevelKey {
 } LevelKey;
 
 typedef struct Level {
-        LevelKey *keys; // sorted by compare_text
+        LevelKey *keys; // in the order of profile_compare_texts
         size_t n_keys;
         PathBits wildcards; // patterns with "*" here
         PathBits ends;      // patterns whose last element is here
@@ -59,13 +60,6 @@ const char *const profile_default_ignore_paths[] = {
 static void bits_set(PathBits *bits, size_t n)
 {
         bits->words[n / 64] |= UINT64_C(1) << (n % 64);
-}
-
-static int compare_text(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-        int r = memcmp(a, b, MIN(a_len, b_len));
-
-        return r != 0 ? r : (a_len > b_len) - (a_len < b_len);
 }
 
 static int check_pattern(const char *pattern, Error *err)
@@ -105,7 +99,7 @@ static bool covers(const char *wide, const char *narrow)
                 wide_len = strcspn(++wide, "/");
                 narrow_len = strcspn(++narrow, "/");
                 if (!(wide_len == 1 && *wide == '*') &&
-                    compare_text(wide, wide_len, narrow, narrow_len) != 0)
+                    profile_compare_texts(wide, wide_len, narrow, narrow_len) != 0)
                         return false;
                 wide += wide_len;
                 narrow += narrow_len;
@@ -143,7 +137,8 @@ static size_t key_place(const Level *level, const char *text, size_t len, bool *
 
         while (low < high) {
                 size_t mid = low + (high - low) / 2;
-                int order = compare_text(level->keys[mid].text, level->keys[mid].len, text, len);
+                int order = profile_compare_texts(level->keys[mid].text, level->keys[mid].len, text,
+                                                  len);
 
                 if (order == 0) {
                         *ret_found = true;

@@ -222,15 +222,15 @@ static void test_samples(void **state)
         }
 }
 
-static char *long_list(size_t n, size_t first, size_t step)
+static char *long_list(const char *key, size_t n, size_t first, size_t step)
 {
         _cleanup_buf_ Buf out = BUF_INIT(64U * 1024 * 1024);
 
         assert_int_equal(buf_append_str(&out, "{\"l\":["), 0);
         for (size_t at = 0; at < n; at++)
-                assert_int_equal(
-                        buf_printf(&out, "%s{\"n\":%zu}", at ? "," : "", (first + at * step) % n),
-                        0);
+                assert_int_equal(buf_printf(&out, "%s{\"%s\":%zu}", at ? "," : "", key,
+                                            (first + at * step) % n),
+                                 0);
         assert_int_equal(buf_append_str(&out, "]}"), 0);
         return buf_take(&out, NULL);
 }
@@ -239,16 +239,13 @@ static char *long_list(size_t n, size_t first, size_t step)
 static void test_long_lists(void **state)
 {
         enum { N = 100000 };
-        _cleanup_free_ char *a = long_list(N, 0, 1), *b = long_list(N, 7, 3), *c = NULL;
+        _cleanup_free_ char *a = long_list("n", N, 0, 1), *b = long_list("n", N, 7, 3);
+        _cleanup_free_ char *c = long_list("m", N, 7, 3);
         _cleanup_(profile_diffs_done) ProfileDiffs diffs = {0};
-        _cleanup_profile_ Profile *before = parse_str(a), *after = NULL;
+        _cleanup_profile_ Profile *before = parse_str(a), *after = parse_str(c);
 
         (void)state;
         assert_diff(a, b, NULL, "reordered /l\n");
-        c = xstrdup(b);
-        for (char *at = c; (at = strstr(at, "\"n\"")); at++)
-                at[1] = 'm';
-        after = parse_str(c);
         profile_diff(before, after, NULL, 3, &diffs);
         // Every element lost its key and got another.
         assert_int_equal(diffs.n_total, 2 * N);
@@ -370,7 +367,7 @@ static void check_pair(const char *a, const char *b, const ProfilePaths *ignore,
 
 static void test_digest_and_diff_agree(void **state)
 {
-        enum { ROUNDS = 20000 };
+        enum { ROUNDS = 10000 };
         const char *given = getenv("SEED");
         uint64_t seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
         Random random = {.state = seed * 2 + 1};
