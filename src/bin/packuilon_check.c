@@ -19,6 +19,9 @@
 #define LINE_MAX_BYTES 2048
 #define LOW_SPACE_BYTES (UINT64_C(512) * 1024 * 1024)
 #define WORD_WIDTH 6
+// The path of a socket is 107 bytes at most (unix(7)); Packer's are
+// STATE_DIR/tmp/<build id>/packer-plugin<up to 10 digits>.
+#define STATE_DIR_MAX (107 - 5 - 36 - 14 - 10)
 
 // ---- lines --------------------------------------------------------------------------------
 
@@ -127,6 +130,19 @@ static void check_folder(Check *check, const char *key, const char *path)
                 check_fail(check, key, "%s cannot be used by this user: %s; chown it", path,
                            strerror(errno));
         }
+}
+
+static void check_state_dir(Check *check)
+{
+        const char *path = check->config->global.state_dir;
+
+        check_folder(check, "STATE_DIR", path);
+        if (strlen(path) > STATE_DIR_MAX)
+                check_fail(
+                        check, "STATE_DIR",
+                        "%s is longer than %d bytes: Packer could not make its sockets below it; "
+                        "choose a shorter one",
+                        path, STATE_DIR_MAX);
 }
 
 static void check_stores(Check *check)
@@ -278,7 +294,7 @@ static int run(const Invocation *invocation, Error *err)
         Check check = {.config = invocation->config};
 
         check_config_file(&check);
-        check_folder(&check, "STATE_DIR", check.config->global.state_dir);
+        check_state_dir(&check);
         check_stores(&check);
         check_queue(&check);
         check_scan(&check);

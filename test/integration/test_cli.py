@@ -689,6 +689,10 @@ def wrong_packer(site):
     site.set("rabbit2packer", PACKER_PATH="/bin/echo")
 
 
+def long_state_dir(site):
+    site.set("global", STATE_DIR="/tmp/" + 40 * "x")
+
+
 def file_for_folder(site):
     (site.root / "logs").write_text("a file")
 
@@ -716,6 +720,7 @@ def break_state(site):
         (remove_template, "template map", "managed.json"),
         (break_packer, "packer", "PACKER_PATH"),
         (wrong_packer, "packer", "PACKER_PATH"),
+        (long_state_dir, "STATE_DIR", "shorter"),
         (file_for_folder, "LOG_DIR", "not a folder"),
         (break_auth, "auth file", "none.sh"),
         (break_state, "builds.db", "builds.db"),
