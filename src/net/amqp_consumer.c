@@ -129,14 +129,16 @@ static void lose(AmqpConsumer *consumer, const Error *why)
         if (consumer->connected && clock_mono_ms() - consumer->connected_ms >= STABLE_MS)
                 consumer->attempts = 0;
         disconnect(consumer);
-        link_drop(&consumer->link);
+        link_close(&consumer->link);
         arm(consumer->connect, backoff_usec(++consumer->attempts));
         consumer->base.callbacks.on_connection(&consumer->base, &reason, consumer->base.userdata);
 }
 
-// Something could not be sent while the callee was calling; it hears of it later.
+// Something could not be sent while the callee was calling; it hears of it later. The socket may be
+// closed, and its number another's before that.
 static void break_later(AmqpConsumer *consumer, const Error *why)
 {
+        consumer->readable = sd_event_source_disable_unref(consumer->readable);
         if (!consumer->broken.code)
                 consumer->broken = *why;
         turn_soon(consumer);

@@ -138,7 +138,7 @@ void link_close(AmqpLink *link)
 {
         const struct timeval timeout = to_timeval(LINK_CLOSE_TIMEOUT_MS);
 
-        if (link->conn && amqp_get_sockfd(link->conn) >= 0) {
+        if (link->conn && !link->lost) {
                 (void)amqp_set_rpc_timeout(link->conn, &timeout);
                 (void)amqp_connection_close(link->conn, AMQP_REPLY_SUCCESS);
         }

@@ -32,7 +32,8 @@ typedef struct AmqpLink {
 // heartbeat_seconds 0: none.
 int link_open(AmqpLink *link, const Config *config, int heartbeat_seconds, Error *err) must_check;
 
-// Says goodbye and waits for the answer, so that what was sent last is read, not reset. Any state.
+// Says goodbye and waits for the answer, so that what was sent last is read, not reset; drops a
+// link that is lost. Any state.
 void link_close(AmqpLink *link);
 
 // Drops the connection without a word: it is broken.

@@ -65,7 +65,7 @@ static int on_frame(AmqpPublisher *publisher, const amqp_frame_t *frame, Error *
 static int lose(AmqpPublisher *publisher, const Error *why, Error *err)
 {
         publisher->lost = *why;
-        link_drop(&publisher->link);
+        link_close(&publisher->link);
         confirms_fail_all(&publisher->channel.confirms, &publisher->lost);
         if (err)
                 *err = publisher->lost;

@@ -42,6 +42,7 @@ static void test_connects_and_tunes(void **state)
         Error err = ERROR_NONE;
 
         (void)state;
+        (void)server;
         assert_ok(tcp_connect("localhost", port, 5000, &fd, &err), err);
         assert_true(option_of(fd, IPPROTO_TCP, TCP_NODELAY));
         assert_true(option_of(fd, SOL_SOCKET, SO_KEEPALIVE));
@@ -58,6 +59,7 @@ static void test_nobody_listens(void **state)
         int fd = -1;
 
         (void)state;
+        (void)taken;
         assert_int_equal(tcp_connect("127.0.0.1", port, 5000, &fd, &err), -ECONNREFUSED);
         assert_contains(err.text, "127.0.0.1:");
         assert_contains(err.text, "Connection refused");
@@ -85,6 +87,7 @@ static void test_silence_ends_in_time(void **state)
         int r = 0;
 
         (void)state;
+        (void)server;
         while (r == 0 && n < ELEMENTSOF(fds)) {
                 r = tcp_connect("127.0.0.1", port, 100, &fds[n], &err);
                 n += r == 0;
