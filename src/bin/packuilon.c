@@ -4,8 +4,9 @@
 int main(int argc, char **argv)
 {
         static const Program *const commands[] = {
-                &packuilon_status, &packuilon_show, &packuilon_log,   &packuilon_build,
-                &packuilon_cancel, &packuilon_plan, &packuilon_check, NULL,
+                &packuilon_status, &packuilon_show,   &packuilon_log,
+                &packuilon_build,  &packuilon_cancel, &packuilon_retry,
+                &packuilon_plan,   &packuilon_check,  NULL,
         };
         static const Program program = {
                 .name = "packuilon",

@@ -5,6 +5,7 @@
 
 extern const Program packuilon_build;
 extern const Program packuilon_cancel;
+extern const Program packuilon_retry;
 extern const Program packuilon_check;
 extern const Program packuilon_log;
 extern const Program packuilon_plan;

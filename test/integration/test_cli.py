@@ -18,7 +18,7 @@ from rig.site import SOURCE_IMAGE, USER
 from rig.waiting import wait_for
 
 PROGRAMS = ["cdb2rabbit", "rabbit2packer", "packuilon"]
-COMMANDS = ["status", "show", "log", "build", "cancel", "plan", "check"]
+COMMANDS = ["status", "show", "log", "build", "cancel", "retry", "plan", "check"]
 IMAGE = f"nubesvms-{OS_KEY}"
 
 BUILD_KEYS = {
