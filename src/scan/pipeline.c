@@ -209,6 +209,8 @@ static int take_profile(Scan *scan, const CatalogEntry *entry, const char *name,
         Error reason = response->error ? *response->error : ERROR_NONE;
         int r = -reason.code;
 
+        if (reason.code == EFBIG)
+                (void)error_prefix(&reason, "over MAX_PROFILE_BYTES");
         if (r == 0)
                 r = decision_make(&scan->rules, name, known, baseline, response->body->data,
                                   response->body->len, &decision, &reason);

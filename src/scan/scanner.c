@@ -95,6 +95,8 @@ static void on_index(const HttpResponse *response, FetchedIndex *fetched)
         fetched->arrived = true;
         if (response->error) {
                 fetched->error = *response->error;
+                if (fetched->error.code == EFBIG)
+                        (void)error_prefix(&fetched->error, "over MAX_INDEX_BYTES");
                 return;
         }
         fetched->not_modified = response->status == 304;

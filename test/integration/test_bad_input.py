@@ -193,6 +193,13 @@ def test_bad_index_is_no_reason_to_forget_anything(web_site, text):
     assert site.queue_count() == 1
 
 
+def test_huge_index(web_site):
+    web_site.set("cdb2rabbit", MAX_INDEX_BYTES="2K")
+    web_site.profiles.write_index(index(*["<profile mtime='1'>x.json</profile>"] * 100))
+    result = web_site.scan(expect=1)
+    assert "MAX_INDEX_BYTES" in result.err
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -97,7 +97,7 @@ def test_failure_hurts_no_other_build(site):
 
 def test_what_may_pass_is_tried_again(site):
     site.set("rabbit2packer", RETRY_SECONDS=1)
-    site.template("managed", "fail Quota exceeded for instances: Requested 1, but already used 10")
+    site.template("managed", "fail dial tcp 192.0.2.1:5000: connect: connection refused")
     site.worker()
     site.publish(profile(), message_id="the-message")
     (first,) = site.wait_state("failed")
