@@ -210,7 +210,7 @@ static bool is_address(const char *text)
         return inet_pton(AF_INET, text, &ignored) == 1 || inet_pton(AF_INET6, text, &ignored) == 1;
 }
 
-// 192.0.2.1:7777 or [2001:db8::1]:7777
+// 192.0.2.1:7777 or [2001:db8::1]:7777; port 0 is any that is free.
 static int set_endpoint(char **field, const char *text, Error *err)
 {
         _cleanup_free_ char *address = xstrdup(text), *shown = NULL;
@@ -224,7 +224,7 @@ static int set_endpoint(char **field, const char *text, Error *err)
                         host++;
                 }
                 if (is_address(host) && (host > address) == (strchr(host, ':') != NULL) &&
-                    str_parse_int(colon + 1, 1, UINT16_MAX, &port, NULL) == 0)
+                    str_parse_int(colon + 1, 0, UINT16_MAX, &port, NULL) == 0)
                         return set_string(field, xstrdup(text));
         }
         shown = str_visible(text, strlen(text), SHOWN_MAX);
@@ -270,13 +270,16 @@ static int set_profile_paths(char ***field, const char *text, Error *err)
 
 static int parse_word(const char *text, const char *const words[2], int *ret, Error *err)
 {
+        _cleanup_free_ char *shown = NULL;
+
         for (int i = 0; i < 2; i++) {
                 if (strcasecmp(text, words[i]) == 0) {
                         *ret = i;
                         return 0;
                 }
         }
-        return error_set(err, EINVAL, "is neither %s nor %s", words[0], words[1]);
+        shown = str_visible(text, strlen(text), SHOWN_MAX);
+        return error_set(err, EINVAL, "\"%s\" is neither %s nor %s", shown, words[0], words[1]);
 }
 
 static int set_word(const ConfigKey *key, void *field, const char *text, Error *err)

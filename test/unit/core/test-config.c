@@ -179,7 +179,7 @@ static void test_transport_and_tls(void **state)
         assert_fails("[global]\nTRANSPORT = amqp\n",
                      "2: [global] TRANSPORT: amqp needs a RABBIT_HOST");
         assert_fails("[global]\nTRANSPORT = kafka\n",
-                     "2: [global] TRANSPORT: is neither local nor amqp");
+                     "2: [global] TRANSPORT: \"kafka\" is neither local nor amqp");
 }
 
 static void test_relative_paths_start_at_the_file(void **state)
@@ -270,7 +270,7 @@ static void test_bad_values_are_told_with_their_place(void **state)
                 {"[global]\nSTATE_DIR = /a\n /b",
                  "2: [global] STATE_DIR: more than one line, or a control character"},
                 {"[cdb2rabbit]\nFIRST_RUN = never",
-                 "2: [cdb2rabbit] FIRST_RUN: is neither record nor build"},
+                 "2: [cdb2rabbit] FIRST_RUN: \"never\" is neither record nor build"},
                 {"[cdb2rabbit]\nCDP_ALLOW = 192.0.2.1, host",
                  "2: [cdb2rabbit] CDP_ALLOW: \"host\" is not an IP address"},
                 {"[cdb2rabbit]\nPROFILE_INFO_URL = aquilon/profiles",
@@ -292,7 +292,7 @@ static void test_more_bad_values(void **state)
         static const char *const bad[] = {
                 "[cdb2rabbit]\nCDP_LISTEN = 7777",
                 "[cdb2rabbit]\nCDP_LISTEN = :7777",
-                "[cdb2rabbit]\nCDP_LISTEN = 0.0.0.0:0",
+                "[cdb2rabbit]\nCDP_LISTEN = 0.0.0.0:65536",
                 "[cdb2rabbit]\nCDP_LISTEN = ::1:7777",
                 "[cdb2rabbit]\nCDP_LISTEN = [192.0.2.1]:7777",
                 "[cdb2rabbit]\nCDP_LISTEN = localhost:7777",
