@@ -5,6 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+// What the analyser is shown is for callers.
+#undef error_set
+#undef error_sys
+#undef error_prefix
+
 // A text that was cut may end inside a UTF-8 sequence: take the broken rest away.
 static void trim_partial_utf8(char *text)
 {

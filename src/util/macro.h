@@ -37,7 +37,7 @@
 
 // Defines `name##_p`, the form that _cleanup_ wants, for a free function that takes the pointer.
 #define DEFINE_CLEANUP(type, free_fn)                                                              \
-        static inline void free_fn##_p(type **ptr)                                                 \
+        static inline __attribute__((unused)) void free_fn##_p(type **ptr)                         \
         {                                                                                          \
                 if (*ptr)                                                                          \
                         free_fn(*ptr);                                                             \
