@@ -12,6 +12,20 @@
 // File names end at 255 bytes, and a log's has template and time behind the image.
 #define IMAGE_NAME_MAX_BYTES 200
 
+// ".." between slashes: a template may have the value in the name of a file.
+static bool has_parent_element(const char *value, size_t len)
+{
+        const char *at = value, *end = value + len, *slash;
+
+        do {
+                slash = memchr(at, '/', (size_t)(end - at));
+                if ((slash ? slash : end) - at == 2 && memcmp(at, "..", 2) == 0)
+                        return true;
+                at = slash ? slash + 1 : end;
+        } while (slash);
+        return false;
+}
+
 static int check_value(const char *path, const char *value, size_t len, Error *err)
 {
         _cleanup_free_ char *shown = str_visible(value, len, VISIBLE_MAX);
@@ -28,6 +42,8 @@ static int check_value(const char *path, const char *value, size_t len, Error *e
                                  "%s holds \"{{\", which Packer would interpret: "
                                  "\"%s\"",
                                  path, shown);
+        if (has_parent_element(value, len))
+                return error_set(err, EBADMSG, "%s holds \"..\" as in a path: \"%s\"", path, shown);
         return 0;
 }
 

@@ -21,8 +21,8 @@ typedef struct Identity {
 } Identity;
 
 // -EBADMSG (poison: building it again cannot help) when the personality is missing, when a value is
-// not a string, empty, longer than 255 bytes, has control characters, or holds "{{", which Packer
-// would interpret. Names the path.
+// not a string, empty, longer than 255 bytes, has control characters, holds "{{", which Packer
+// would interpret, or ".." between slashes. Names the path.
 int identity_from_profile(const Profile *profile, Identity *ret, Error *err) must_check;
 void identity_done(Identity *identity);
 

@@ -141,6 +141,9 @@ static void test_poison(void **state)
                 {PERSONALITY("\"\""), "/system/personality/name is empty"},
                 {PERSONALITY("\"a\\nb\""), "has control characters: \"a\\x0ab\""},
                 {PERSONALITY("\"a{{env `X`}}\""), "holds \"{{\""},
+                {PERSONALITY("\"../../x\""), "/system/personality/name holds \"..\""},
+                {PERSONALITY("\"a/..\""), "holds \"..\""},
+                {PERSONALITY("\"..\""), "holds \"..\""},
                 {PXE("7"), "/system/aii/nbp/pxelinux/kernel is not a string"},
                 {PXE("\"a{{b/vmlinuz\""), "/system/aii/nbp/pxelinux/kernel holds"},
                 {BRANCH("\"type\":7"), "/metadata/template/branch/type is not a string"},
@@ -210,10 +213,9 @@ static void test_image_name(void **state)
         static const struct {
                 const char *pattern, *name;
         } cases[] = {
-                {"${personality}-${os}", "pers-sl7x"},
-                {"${hostname}", "$NAME"},
-                {"$x ${archetype}$", "$x arch$"},
-                {"fixed", "fixed"},
+                {"${personality}-${os}", "pers-sl7x"}, {"${hostname}", "$NAME"},
+                {"$x ${archetype}$", "$x arch$"},      {"fixed", "fixed"},
+                {"..a/.../b..", "..a/.../b.."},
         };
         static const struct {
                 const char *pattern, *words;
