@@ -54,7 +54,10 @@ static int read_file(const char *path, Buf *body, Error *err)
 {
         int r = fs_read_file(path, body, err);
 
-        return r == 0 && gzip_is(body->data, body->len) ? inflate(body, err) : r;
+        if (r < 0 || !gzip_is(body->data, body->len))
+                return r;
+        r = inflate(body, err);
+        return r < 0 ? error_prefix(err, "%s", path) : 0;
 }
 
 static int fetch_entry(const ScanConfig *config, const char *entry, Buf *body, Error *err)

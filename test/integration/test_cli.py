@@ -8,7 +8,9 @@ import pwd
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
+import time
 
 import pytest
 
@@ -55,7 +57,7 @@ def on_terminal(site, *arguments, columns=None, env=None):
     process = subprocess.Popen(
         [BIN_DIR / "packuilon", *map(str, arguments), "-c", site.config_path],
         stdin=subprocess.DEVNULL, stdout=terminal, stderr=subprocess.PIPE,
-        env=site.environment(TERM="xterm", **(env or {})),
+        env=site.environment(**{"TERM": "xterm", **(env or {})}),
     )  # fmt: skip
     os.close(terminal)
     out = b""
@@ -236,10 +238,54 @@ def test_status_shows_what_runs_first_and_what_waits_in_turn(local_site):
     worker.wait(10)
 
 
+def test_ages_and_durations(local_site):
+    """Of builds that take longer than tests do: their rows are written here."""
+    for _ in range(5):
+        build(local_site)
+        work(local_site)
+    now = int(time.time() * 1000)
+    minute, hour, day = 60_000, 3_600_000, 86_400_000
+    with sqlite3.connect(local_site.state_dir / "builds.db") as database:
+        for number, (age, took) in enumerate(
+            [
+                (3 * day + 5 * hour, 2 * day + 4 * hour),
+                (20 * hour, 3 * hour + 7 * minute),
+                (2 * hour, 12 * minute + 5_000),
+                (30 * minute, 38_000),
+                (minute, 400),
+            ],
+            start=1,
+        ):
+            database.execute(
+                "UPDATE build SET queued_ms = ?, started_ms = ?, ended_ms = ?, image = ? WHERE id = ?",
+                (now - age, now - age, now - age + took, f"image-{number}", number),
+            )
+    out = local_site.packuilon("status").out
+    for number, words in [
+        (1, "3d 05h ago +2d 04h"),
+        (2, "20h 00m ago +3h 07m"),
+        (3, "2h 00m ago +12m 05s"),
+        (4, "30m 0.s ago +38s"),
+        (5, "1m 0.s ago +0.4s"),
+    ]:
+        assert re.search(rf"image-{number} +managed +{words}", out), out
+    assert re.search(r"^Took +12m 05s$", local_site.packuilon("show", "3").out, re.M)
+
+
+def test_text_that_is_not_utf8(local_site):
+    build(local_site)
+    work(local_site)
+    with sqlite3.connect(local_site.state_dir / "builds.db") as database:
+        database.execute("UPDATE build SET reason = CAST(x'ff41' AS TEXT)")
+    assert status(local_site)["builds"][0]["reason"] == "\\xffA"
+
+
 def test_status_on_a_terminal(local_site):
     build(local_site)
     work(local_site)
     assert "\033[32msucceeded\033[0m" in on_terminal(local_site, "status")
+    assert "\033[32msucceeded\033[0m" in on_terminal(local_site, "show", "1")
+    assert "\033" not in on_terminal(local_site, "status", env={"TERM": "dumb"})
     assert "\033" not in on_terminal(local_site, "status", env={"NO_COLOR": "1"})
     narrow = on_terminal(local_site, "status", columns=80, env={"NO_COLOR": "1"})
     assert max(len(line) for line in narrow.splitlines()) <= 80
@@ -270,6 +316,11 @@ def test_status_names_profiles_that_fail(local_site):
     result = local_site.packuilon("status")
     assert "2 known, 1 to be tried again" in result.out
     assert re.search(r"  bad\.cloud\.template\.json: .+", result.out)
+    for number in range(9):
+        local_site.profiles.add(f"bad-{number}.cloud.template.json", b"{")
+    local_site.scan(expect=1)
+    assert "and 5 more" in local_site.packuilon("status").out
+    assert len(status(local_site)["profiles"]["failing"]) == 10
 
 
 # ---- show --------------------------------------------------------------------------------------
@@ -370,6 +421,34 @@ def test_log_follows_to_the_end(local_site):
     (log,) = local_site.logs()
     assert seen + rest == log.read_bytes()
     assert b"Build finished at" in rest
+    worker.signal(signal.SIGTERM)
+    worker.wait(10)
+
+
+def test_log_waits_for_the_start(local_site):
+    local_site.set("rabbit2packer", THREAD_COUNT=1)
+    go = local_site.root / "go"
+    local_site.template("managed", "launch", f"wait {go}", "say the-end")
+    worker = local_site.worker()
+    # The second build of one image waits in the journal for the first.
+    build(local_site)
+    local_site.wait_state("building")
+    worker.signal(signal.SIGSTOP)
+    with sqlite3.connect(local_site.state_dir / "builds.db") as database:
+        database.execute("UPDATE build SET state = 'queued', log_path = NULL")
+    assert "-f waits for it" in local_site.packuilon("log", "1", expect=1).err
+    follower = subprocess.Popen(
+        [BIN_DIR / "packuilon", "log", "-f", "1", "-c", local_site.config_path],
+        stdout=subprocess.PIPE, env=local_site.environment(),
+    )  # fmt: skip
+    (log,) = local_site.logs()
+    with sqlite3.connect(local_site.state_dir / "builds.db") as database:
+        database.execute("UPDATE build SET state = 'building', log_path = ?", (str(log),))
+    worker.signal(signal.SIGCONT)
+    go.touch()
+    out, _ = follower.communicate(timeout=20)
+    assert follower.returncode == 0
+    assert out == log.read_bytes() and b"the-end" in out
     worker.signal(signal.SIGTERM)
     worker.wait(10)
 
@@ -587,6 +666,32 @@ def test_plan_says_what_changed_since_the_last_scan(local_site, entry):
     assert plan(local_site, entry)[0]["scan"] == "unchanged", "a plan remembers nothing"
 
 
+def test_plan_with_an_hcl2_template(local_site, entry):
+    (local_site.root / "modern.pkr.hcl").write_text(
+        'variable "name" {\n  type = string\n}\nvariable "metadata" {\n  type = map(string)\n}\n'
+    )
+    local_site.template_map({"DEFAULT": ["managed.json", "modern.pkr.hcl"]})
+    (document,) = plan(local_site, entry, "--render")
+    assert document["builds"][1]["variables"]["name"] == IMAGE
+    assert document["builds"][1]["variables"]["metadata"]["AQ_PERSONALITY"] == "nubesvms"
+    out = local_site.packuilon("plan", entry, "--render").out
+    assert "would be built by 2 templates" in out and "is used in place" in out
+
+
+def test_plan_without_a_profile_folder(local_site):
+    local_site.set("cdb2rabbit", PROFILE_DIR_URL=None)
+    result = local_site.packuilon("plan", "some.json", expect=1)
+    assert "PROFILE_DIR_URL" in result.err
+
+
+def test_plan_of_a_damaged_file(local_site, tmp_path):
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(gzip.compress(pan_json(profile()))[:50])
+    assert "a.json.gz" in local_site.packuilon("plan", path, expect=1).err
+    path.write_bytes(b"")
+    assert "would be rejected" in local_site.packuilon("plan", path, expect=1).out
+
+
 def test_plan_of_a_broken_template(local_site, entry):
     local_site.template("managed", text="{ nonsense $NAME")
     result = local_site.packuilon("plan", entry, expect=1)
@@ -769,6 +874,94 @@ def test_check_of_half_a_site(real_site):
     del real_site.config["rabbit2packer"]
     real_site.write_config()
     assert words_of(check(real_site), "rabbit2packer") == ["warn"]
+
+
+def fake_packer(site, *, version="Packer v1.11.2", validate="exit 0"):
+    path = site.root / "some-packer"
+    path.write_text(f'#!/bin/sh\ncase $1 in\nversion) echo "{version}";;\n*) {validate};;\nesac\n')
+    path.chmod(0o755)
+    site.set("rabbit2packer", PACKER_PATH=path)
+
+
+def test_check_of_a_packer_without_openstack(real_site):
+    words = "Error: The builder openstack is unknown by Packer, and is likely part of a plugin"
+    fake_packer(
+        real_site,
+        validate=f"grep -q openstack $2 || exit 0; echo '{words}'; exit 1",
+    )
+    lines = check(real_site)
+    assert words_of(lines, "openstack builder") == ["warn"]
+    assert "plugins install" in lines["openstack builder"][0][1]
+    real_site.openrc()
+    lines = check(real_site, expect=1)
+    assert words_of(lines, "openstack builder") == ["FAIL"]
+    assert "openstack login" not in lines
+
+
+def test_check_of_a_strange_packer(real_site):
+    fake_packer(real_site, validate="echo a strange fault $(seq 1000); exit 1")
+    lines = check(real_site, expect=1)
+    assert words_of(lines, "openstack builder") == ["FAIL"]
+    assert "a strange fault" in lines["openstack builder"][0][1]
+    assert words_of(lines, "template") == ["FAIL"]
+    assert all(len(text) < 700 for _, text in lines["template"])
+
+
+def test_check_of_a_login_that_works(real_site):
+    fake_packer(
+        real_site,
+        validate='test -n "$OS_AUTH_URL" || '
+        '{ echo "1 error(s) occurred: * Missing input for argument [auth_url]"; exit 1; }',
+    )
+    real_site.openrc()
+    lines = check(real_site)
+    assert words_of(lines, "openstack builder") == ["ok"]
+    assert words_of(lines, "openstack login") == ["ok"]
+
+
+def test_check_without_a_map(real_site):
+    real_site.set(
+        "rabbit2packer", PACKER_TEMPLATE_MAP=None, PACKER_TEMPLATE=real_site.root / "managed.json"
+    )
+    lines = check(real_site)
+    assert words_of(lines, "template") == ["ok"]
+    real_site.set("rabbit2packer", PACKER_TEMPLATE=None, PACKER_TEMPLATE_MAP="template-map.json")
+    real_site.template_map({})
+    assert words_of(check(real_site), "template map") == ["warn"]
+
+
+def test_check_of_several_templates(real_site):
+    real_site.file_template("other")
+    real_site.template_map({"DEFAULT": ["managed.json", "other.json"], "x": "other.json"})
+    lines = check(real_site)
+    assert words_of(lines, "template") == ["ok", "ok"], "each once"
+
+
+def test_check_of_a_site_half_configured(real_site):
+    real_site.set("cdb2rabbit", PROFILE_INFO_URL=None)
+    real_site.set("rabbit2packer", IMAGES_CONFIG=None)
+    lines = check(real_site, expect=1)
+    assert "PROFILE_INFO_URL" in lines["cdb2rabbit"][0][1]
+    assert "IMAGES_CONFIG" in lines["rabbit2packer"][0][1]
+
+
+def test_check_of_an_index_with_bad_entries(real_site):
+    entries = ["../evil.cloud.template.json", "rocky.cloud.template.json"]
+    lines = [f"<profile mtime='1'>{entry}</profile>" for entry in entries]
+    real_site.profiles.write_index("\n".join(["<profiles>", *lines, "</profiles>"]))
+    found = check(real_site)["profile index"]
+    assert [word for word, _ in found] == ["warn", "ok"]
+    assert "evil" in found[0][1] or "line 2" in found[0][1] or "1 entries" in found[0][1]
+
+
+def test_check_after_the_first_build(real_site):
+    build(real_site)
+    work(real_site)
+    build(real_site)
+    lines = check(real_site)
+    assert lines["local queue"] == [("ok", "queue build-queue, 1 waiting")]
+    assert words_of(lines, "LOG_DIR") == ["ok"]
+    assert lines["LOG_DIR"][0][1] == str(real_site.log_dir)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
