@@ -35,11 +35,20 @@ static bool is_for_us(void)
         return known != 0;
 }
 
+static void die(void) __attribute__((noreturn));
+
 static void die(void)
 {
         (void)syscall(SYS_kill, getpid(), SIGKILL);
         for (;;)
                 (void)pause();
+}
+
+// The result of the half of a write that was done.
+static void die_after(ssize_t done)
+{
+        (void)done;
+        die();
 }
 
 static void note(const char *call, const char *object)
@@ -95,7 +104,7 @@ static bool is_durable(int fd, char *ret_object, size_t size)
 #define REAL(name)                                                                                 \
         static __typeof__(name) *real;                                                             \
         if (!real)                                                                                 \
-        real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
+        *(void **)&real = dlsym(RTLD_NEXT, #name)
 
 ssize_t write(int fd, const void *data, size_t len)
 {
@@ -103,8 +112,7 @@ ssize_t write(int fd, const void *data, size_t len)
 
         REAL(write);
         if (is_durable(fd, object, sizeof object) && at_step("write", object)) {
-                (void)real(fd, data, len / 2);
-                die();
+                die_after(real(fd, data, len / 2));
         }
         return real(fd, data, len);
 }
@@ -115,8 +123,7 @@ ssize_t pwrite64(int fd, const void *data, size_t len, off64_t offset)
 
         REAL(pwrite64);
         if (is_durable(fd, object, sizeof object) && at_step("pwrite", object)) {
-                (void)real(fd, data, len / 2, offset);
-                die();
+                die_after(real(fd, data, len / 2, offset));
         }
         return real(fd, data, len, offset);
 }
@@ -127,8 +134,7 @@ ssize_t send(int fd, const void *data, size_t len, int flags)
 
         REAL(send);
         if (is_durable(fd, object, sizeof object) && at_step("send", object)) {
-                (void)real(fd, data, len / 2, flags);
-                die();
+                die_after(real(fd, data, len / 2, flags));
         }
         return real(fd, data, len, flags);
 }
@@ -139,8 +145,7 @@ ssize_t writev(int fd, const struct iovec *parts, int n)
 
         REAL(writev);
         if (is_durable(fd, object, sizeof object) && at_step("writev", object)) {
-                (void)real(fd, parts, 1);
-                die();
+                die_after(real(fd, parts, 1));
         }
         return real(fd, parts, n);
 }
