@@ -281,6 +281,19 @@ static void test_digest_ignores(void **state)
         assert_same_digest("{\"n\":{\"ip\":1}}", "{\"n\":{\"ip\":2}}", paths, false);
 }
 
+// Where a name and "*" meet on one level, the way goes on by both.
+static void test_digest_ignores_by_name_and_wildcard(void **state)
+{
+        _cleanup_profile_paths_ ProfilePaths *paths = PATHS("/a/x", "/*/y", "/a/*/z");
+
+        (void)state;
+        assert_same_digest("{\"a\":{\"x\":1,\"y\":1,\"w\":{\"z\":1}}}",
+                           "{\"a\":{\"x\":2,\"y\":2,\"w\":{\"z\":2}}}", paths, true);
+        assert_same_digest("{\"b\":{\"y\":1}}", "{\"b\":{\"y\":2}}", paths, true);
+        assert_same_digest("{\"b\":{\"x\":1}}", "{\"b\":{\"x\":2}}", paths, false);
+        assert_same_digest("{\"b\":{\"w\":{\"z\":1}}}", "{\"b\":{\"w\":{\"z\":2}}}", paths, false);
+}
+
 // A value longer than the hashing buffer.
 static void test_digest_of_long_values(void **state)
 {
@@ -332,6 +345,7 @@ int main(void)
                 cmocka_unit_test(test_node_limit),
                 cmocka_unit_test(test_digest),
                 cmocka_unit_test(test_digest_ignores),
+                cmocka_unit_test(test_digest_ignores_by_name_and_wildcard),
                 cmocka_unit_test(test_digest_of_long_values),
                 cmocka_unit_test(test_digest_is_stable),
         };
