@@ -4,6 +4,7 @@ import json
 import os
 import select
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -321,6 +322,20 @@ def test_unusual_texts_survive(site, start):
     assert (delivery["body"], delivery["entry"]) == ("\N{SNOWMAN}", entry)
 
 
+def probe(site):
+    tool = Tool(site, "queue-publish", "probe")
+    ready = tool.wait("probed")["ready"]
+    assert tool.close() == 0
+    return ready
+
+
+def test_probe_counts_and_makes_nothing(site):
+    assert probe(site) == -1
+    assert probe(site) == -1
+    publish_one(site, body="x", repeat=3)
+    assert probe(site) == 3
+
+
 # ---- next to upstream's Python programs ------------------------------------------------------
 
 
@@ -407,6 +422,31 @@ def test_move_without_permission_leaves_the_rest_alone(rabbit, rabbit_site, star
     assert consumer.close() == 0
     assert rabbit_site.vhost.get(QUEUE)[0] == b"poison"
     rabbit.request("DELETE", f"users/{user}")
+
+
+def test_move_into_a_queue_that_was_deleted_meanwhile(rabbit_site, start):
+    publish_one(rabbit_site, body="x", repeat=3)
+    consumer = start(Consumer, rabbit_site)
+    consumer.delivery(2)
+    consumer.order("move", consumer.delivery(0), ".rejected", "why")
+    wait_for(lambda: rabbit_site.vhost.count(f"{QUEUE}.rejected"), "the message in .rejected")
+    with rabbit_site.vhost.channel as channel:
+        channel.queue_delete(f"{QUEUE}.rejected")
+    consumer.order("move", consumer.delivery(1), ".rejected", "why")
+    wait_for(lambda: "NO_ROUTE" in consumer.stderr(), "the complaint")
+    consumer.order("move", consumer.delivery(2), ".rejected", "why")  # it is declared again
+    wait_for(lambda: rabbit_site.vhost.count(f"{QUEUE}.rejected"), "the message in .rejected")
+
+
+def test_moves_under_way_are_finished_at_the_end(rabbit_site, start):
+    publish_one(rabbit_site, body="x", repeat=20)
+    consumer = start(Consumer, rabbit_site, 20)
+    for delivery in consumer.wait("delivery", 20):
+        consumer.order("move", delivery, ".rejected", "why")
+    consumer.order("quit")
+    assert consumer.close() == 0
+    assert rabbit_site.vhost.count(QUEUE) == 0
+    assert rabbit_site.vhost.count(f"{QUEUE}.rejected") == 20
 
 
 # ---- what a publisher hears ------------------------------------------------------------------
@@ -554,6 +594,178 @@ def test_acknowledgement_timeout_is_named(own_rabbit, make_site, start):
     error = consumer.wait("lost", deadline=60)["error"]
     assert "PRECONDITION_FAILED" in error and "timed out" in error
     assert consumer.delivery(1)["redelivered"]
+
+
+class Proxy:
+    """Between us and the broker: can hold back, cut, and put in what the broker says."""
+
+    def __init__(self, node):
+        self.node, self.pairs, self.holding = node, [], False
+        self.cut_after = None  # bytes that the broker says; once
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.wakeup = socket.socketpair()
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+
+    def serve(self):
+        while True:
+            watched = [self.socket, self.wakeup[1]]
+            for client, server in self.pairs:
+                watched += [client] if self.holding else [client, server]
+            for ready in select.select(watched, [], [])[0]:
+                if ready is self.wakeup[1]:
+                    order = ready.recv(1)
+                    if order == b"q":
+                        return
+                    self.holding = order == b"h"
+                    if order == b"c":
+                        for pair in list(self.pairs):
+                            self.close_pair(pair)
+                        break
+                elif ready is self.socket:
+                    server = socket.create_connection((self.node.host, self.node.port))
+                    self.pairs.append((self.socket.accept()[0], server))
+                else:
+                    self.forward(ready)
+
+    def forward(self, ready):
+        for pair in list(self.pairs):
+            if ready in pair:
+                other = pair[1] if ready is pair[0] else pair[0]
+                try:
+                    data = ready.recv(1 << 16)
+                    other.sendall(data)
+                except OSError:
+                    data = b""
+                if self.cut_after and ready is pair[1]:
+                    self.cut_after -= len(data)
+                    if self.cut_after <= 0:
+                        data, self.cut_after = b"", None
+                if not data:
+                    self.close_pair(pair)
+
+    def close_pair(self, pair):
+        self.pairs.remove(pair)
+        for sock in pair:
+            sock.close()
+
+    def hold(self):
+        """What the broker says is no longer passed on."""
+        self.wakeup[0].send(b"h")
+        wait_for(lambda: self.holding, "the proxy holds back")
+
+    def cut(self):
+        self.wakeup[0].send(b"c")
+
+    def say(self, data):
+        for client, _ in self.pairs:
+            client.sendall(data)
+
+    def close(self):
+        self.wakeup[0].send(b"q")
+        self.thread.join()
+        for pair in list(self.pairs):
+            self.close_pair(pair)
+        for sock in (self.socket, *self.wakeup):
+            sock.close()
+
+
+@pytest.fixture
+def proxy(rabbit_site):
+    proxy = Proxy(rabbit_site.vhost.node)
+    rabbit_site.set("global", RABBIT_PORT=proxy.port)
+    yield proxy
+    proxy.close()
+
+
+def test_unconfirmed_messages_fail_with_the_connection(rabbit_site, proxy, start):
+    publisher = start(Publisher, rabbit_site)
+    publisher.wait("open")
+    publisher.send(body="good")
+    proxy.hold()
+    publisher.write(json.dumps({"body": "x", "repeat": 3}))
+    wait_for(lambda: rabbit_site.vhost.count(QUEUE) == 4, "the broker has them")
+    proxy.cut()
+    publisher.wait("failed")
+    errors = [e["error"] for e in publisher.events if e["event"] == "done"]
+    assert len(errors) == 4 and errors[0] is None
+    assert all("broke" in error for error in errors[1:])
+    assert publisher.close() == 1
+
+
+def test_full_window_waits_for_confirms(rabbit_site, proxy, start):
+    publisher = start(Publisher, rabbit_site)
+    publisher.wait("open")
+    proxy.hold()
+    publisher.write(json.dumps({"body": "x", "repeat": 300}))
+    wait_for(lambda: rabbit_site.vhost.count(QUEUE) == 256, "a window of messages")
+    assert not [e for e in publisher.events if e["event"] == "done"]
+    proxy.cut()
+    publisher.wait("failed")
+    assert len([e for e in publisher.events if e["event"] == "done"]) == 256
+    assert publisher.close() == 1
+
+
+def test_broker_that_confirms_nothing(rabbit_site, proxy, start):
+    publisher = start(Publisher, rabbit_site)
+    publisher.wait("open")
+    proxy.hold()
+    publisher.write(json.dumps({"body": "x", "flush_ms": 300}))
+    assert "confirmed none of 1" in publisher.wait("failed")["error"]
+    proxy.cut()
+    assert publisher.close() == 1
+
+
+def test_connection_cut_within_a_message(rabbit_site, proxy, start):
+    consumer = start(Consumer, rabbit_site)
+    consumer.wait("connected")
+    proxy.cut_after = BIG // 2
+    rabbit_site.vhost.publish(QUEUE, b"y" * BIG)
+    assert "broke" in consumer.wait("lost")["error"]
+    assert consumer.delivery()["size"] == BIG
+
+
+def test_ack_into_a_dead_connection(rabbit_site, proxy, start):
+    publish_one(rabbit_site, body="x", repeat=3)
+    consumer = start(Consumer, rabbit_site)
+    consumer.delivery(2)
+    proxy.hold()
+    proxy.cut()
+    for number in range(3):
+        consumer.order("ack", consumer.delivery(number))
+    consumer.order("pause")
+    consumer.order("resume")
+    consumer.wait("connected", 2)
+    publish_one(rabbit_site, body="new")
+    wait_for(
+        lambda: consumer._read(0.1)
+        and [e for e in consumer.events if e.get("body") == "new"],
+        "the new message",
+    )
+
+
+def frame(kind, channel, payload):
+    return struct.pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        frame(3, 1, b"a body that belongs to nothing"),
+        frame(2, 1, struct.pack(">HHQH", 60, 0, 5, 0)),  # so does this header
+        frame(1, 1, struct.pack(">HH", 60, 60) + b"\x01c" + bytes(9) + b"\0\0") * 2,
+        b"\x01\0\0\0\0\0\x04 no frame at all",
+    ],
+)
+def test_broker_that_breaks_the_protocol(rabbit_site, proxy, start, words):
+    consumer = start(Consumer, rabbit_site)
+    consumer.wait("connected")
+    proxy.say(words)
+    assert str(proxy.port) in consumer.wait("lost")["error"]
+    consumer.wait("connected", 2)
+    publish_one(rabbit_site, body="x")
+    consumer.delivery()
 
 
 # ---- what an operator has to mend ------------------------------------------------------------

@@ -1,6 +1,8 @@
 // Publishes to the queue of a configuration file, for the integration tests.
 //
-//     queue-publish CONFIG
+//     queue-publish CONFIG [probe]
+//
+// With "probe" it only looks: {"event": "probed", "ready": n}. Otherwise:
 //
 // Each line of stdin is a JSON object: {"body": text} or {"size": bytes}, and optionally "repeat",
 // "message_id", "app_id", "entry", "content_id", "changes", "timestamp". Each line of stdout is
@@ -105,13 +107,26 @@ static int run(const char *path, Error *err)
         return r;
 }
 
+static int probe(const char *path, Error *err)
+{
+        _cleanup_config_ Config *config = NULL;
+        int64_t ready = 0;
+        int r = config_load(path, &config, err);
+
+        if (r == 0)
+                r = queue_probe(config, &ready, err);
+        if (r == 0)
+                print(json_pack("{s:s, s:I}", "event", "probed", "ready", (json_int_t)ready));
+        return r;
+}
+
 int main(int argc, char **argv)
 {
         Error err = ERROR_NONE;
 
-        if (argc != 2)
+        if (argc < 2)
                 return 2;
-        if (run(argv[1], &err) < 0) {
+        if ((argc > 2 ? probe(argv[1], &err) : run(argv[1], &err)) < 0) {
                 print(json_pack("{s:s, s:s}", "event", "failed", "error", err.text));
                 return 1;
         }
