@@ -140,6 +140,7 @@ static int validate_probe(const PackerCheck *packer, const AuthEnv *auth, char *
 // Without credentials a builder that is there asks for them.
 static bool only_lacks_credentials(const char *output)
 {
+        // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): Packer has run, so it is there
         return strstr(output, "Missing input for argument [auth_url]") &&
                (strstr(output, "1 error(s) occurred") || strstr(output, "1 error occurred"));
 }

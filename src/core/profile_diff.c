@@ -317,6 +317,7 @@ static void report_elements(Walk *walk, const Step *step, const Elements *a, con
                 int order = !gone ? 1 : !come ? -1 : compare_indexes(gone, come);
                 Step inner = {.up = step};
 
+                // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): one of the two is there
                 inner.index = order <= 0 ? gone->index : come->index;
                 if (order < 0) {
                         report(walk, &inner, PROFILE_REMOVED, gone->node, NULL);

@@ -28,9 +28,12 @@ static int split_address(const char *address, char **ret_host, char **ret_port, 
 
 static unsigned port_of(const struct sockaddr_storage *address)
 {
-        return address->ss_family == AF_INET6
-                       ? ntohs(((const struct sockaddr_in6 *)address)->sin6_port)
-                       : ntohs(((const struct sockaddr_in *)address)->sin_port);
+        in_port_t port = address->ss_family == AF_INET6
+                                 ? ((const struct sockaddr_in6 *)address)->sin6_port
+                                 : ((const struct sockaddr_in *)address)->sin_port;
+
+        // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): getsockname() has filled it
+        return ntohs(port);
 }
 
 static int bind_address(const char *address, const struct addrinfo *info, int *ret_fd,

@@ -151,6 +151,7 @@ static void run_child(const ChildSpec *spec, const char *program, pid_t parent, 
         failure.code = -prepare_child(spec, parent, &failure.step);
         if (failure.code == 0) {
                 failure.step = STEP_EXEC;
+                // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): not through the union
                 (void)execve(program, argv.for_exec, spec->envp ? envp.for_exec : environ);
                 failure.code = errno;
         }

@@ -301,6 +301,8 @@ static int copy_section(const Parser *parser, const Section *section, const Sect
         const IniEntry *own = parser->raw.entries + section->first;
         int r = 0;
 
+        if (!parser->raw.entries) // nor are there defaults
+                return 0;
         for (size_t i = 0; i < section->n_entries && r == 0; i++)
                 r = copy_entry(parser, &own[i], section->name, ret);
         for (size_t i = 0; defaults && i < defaults->n_entries && r == 0; i++) {

@@ -65,8 +65,8 @@ static void test_no_entries(void **state)
         static const char *const texts[] = {
                 HEAD TAIL,
                 "<profiles></profiles>",
-                "\xEF\xBB\xBF<?xml version='1.0'?>\r\n<!-- a > b "
-                "-->\r\n<profiles>\r\n</profiles>\r\n",
+                ("\xEF\xBB\xBF<?xml version='1.0'?>\r\n<!-- a > b -->\r\n"
+                 "<profiles>\r\n</profiles>\r\n"),
                 "<profiles version='2'>\n</profiles>\n\n",
         };
 
