@@ -35,6 +35,12 @@ check:
 	scripts/build build-check
 	scripts/run-tests build-check
 
+# The main job on a real OpenStack, which it starts and stops again.
+check-cloud:
+	scripts/install-deps build test
+	scripts/build build-check
+	PACKUILON_BIN_DIR=build-check test/cloud/cloud check
+
 # The main job on sample profiles, with the real Packer and the local queue.
 demo:
 	scripts/install-deps build test
@@ -86,4 +92,4 @@ fuzz:
 		scripts/fuzz build-fuzz $$target $(FUZZ_SECONDS) || exit 1; \
 	done
 
-.PHONY: all install uninstall clean check demo bench format lint asan valgrind coverage fuzz
+.PHONY: all install uninstall clean check check-cloud demo bench format lint asan valgrind coverage fuzz

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -31,24 +32,33 @@ class RunningCloud:
         self.project_id = self.admin.identity.find_project(PROJECT).id
         number = (self.dir / "run/number").read_text().strip()
         self.host_address = f"198.18.{number}.1"  # ours, as the guests see it
-        self._stopped = set()
+        self._stopped, self._frozen = set(), set()
 
     # ---- faults -----------------------------------------------------------------------------
 
-    def _service(self, name, verb):
-        subprocess.run(
-            [HERE / "cloud", "service", name, verb],
-            env={**os.environ, "PACKUILON_CLOUD_DIR": str(self.dir)},
-            check=True,
-        )
+    def _signal(self, name, number):
+        """At once: the moment matters."""
+        os.killpg(host_pid(self.dir, name), number)
 
     def kill_service(self, name):
         self._stopped.add(name)
-        self._service(name, "kill")
+        self._signal(name, signal.SIGKILL)
 
     def start_service(self, name):
-        self._service(name, "start")
+        subprocess.run(
+            [HERE / "cloud", "service", name, "start"],
+            env={**os.environ, "PACKUILON_CLOUD_DIR": str(self.dir)},
+            check=True,
+        )
         self._stopped.discard(name)
+
+    def freeze(self, name):
+        self._frozen.add(name)
+        self._signal(name, signal.SIGSTOP)
+
+    def thaw(self, name):
+        self._signal(name, signal.SIGCONT)
+        self._frozen.discard(name)
 
     @contextmanager
     def quota(self, **limits):
@@ -80,20 +90,13 @@ class RunningCloud:
     def image(self, image_id):
         return self.user.image.get_image(image_id)
 
-    def server_event(self, server_id, kind):
-        """True once Nova noted that this was done to the server."""
-        return any(
-            action.action == kind for action in self.admin.compute.server_actions(server_id)
+    def wait_server(self, name):
+        """The server of that name, as soon as there is one."""
+        return wait_for(
+            lambda: next(self.user.compute.servers(name=f"^{name}$"), None),
+            f"server {name}",
+            SERVER_SECONDS,
         )
-
-    def wait_server(self, name, predicate=lambda server: True):
-        """The server of that name, as soon as the predicate holds for it."""
-
-        def found():
-            servers = self.user.compute.servers(name=f"^{name}$")
-            return next((server for server in servers if predicate(server)), None)
-
-        return wait_for(found, f"server {name}", SERVER_SECONDS)
 
     # ---- guests -----------------------------------------------------------------------------
 
@@ -136,6 +139,8 @@ class RunningCloud:
 
     def restore(self):
         """Services run again; servers, keypairs and images of the project are gone."""
+        for name in sorted(self._frozen):
+            self.thaw(name)
         for name in sorted(self._stopped):
             self.start_service(name)
         end = time.monotonic() + SERVER_SECONDS
@@ -147,3 +152,20 @@ class RunningCloud:
             self.user.compute.delete_keypair(keypair)
         for image in self.images():
             self.user.image.delete_image(image)
+
+
+def host_pid(cloud_dir, name):
+    """Of a service, as this namespace numbers it."""
+    namespace = os.readlink(f"/proc/{(cloud_dir / 'run/init').read_text().strip()}/ns/pid")
+    inner = (cloud_dir / f"state/{name}.pid").read_text()
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{entry}/ns/pid") != namespace:
+                continue
+            status = Path("/proc", entry, "status").read_text()
+        except OSError:
+            continue
+        (pids,) = (line.split() for line in status.splitlines() if line.startswith("NSpid:"))
+        if pids[-1] == inner:
+            return int(entry)
+    raise ProcessLookupError(f"{name} does not run")

@@ -81,13 +81,12 @@ def test_four_builds_at_once(site, cloud, tmp_path):
     for build in builds:
         check_build(site, build)
     started = max(build.started_ms for build in builds)
-    at_once = [build for build in builds if build.ended_ms > started]
-    assert len(at_once) >= 3, "two templates make one image, one after the other; all else at once"
+    assert all(build.ended_ms > started for build in builds), "at once"
     assert cloud.left() == []
     images = {image.id: image for image in cloud.images()}
     assert set(images) == {build.artifact for build in builds}
-    (second,) = [build for build in builds if build.template.startswith("second")]
+    (second,) = [build for build in builds if build.template.endswith("/second.json")]
     assert images[second.artifact].properties["made_by"] == "the second template"
-    (third,) = [build for build in builds if build.template.startswith("third")]
+    (third,) = [build for build in builds if build.template.endswith("/third.pkr.hcl")]
     with cloud.guest(third.artifact, tmp_path) as run:
         assert run(f"head -n 1 {MARKER}") == f"built p2-{OS_KEY}\n"
