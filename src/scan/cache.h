@@ -22,9 +22,12 @@ int cache_read(const char *cache_dir, const char *name, Buf *out, Error *err) mu
 int cache_read_exact(const char *cache_dir, const char *name, const Digest *raw, Buf *out,
                      Error *err) must_check;
 
-// Replaces a body; makes folders that are missing.
+// Replaces a body; makes folders that are missing. Not atomic: a torn body has another digest.
 int cache_write(const char *cache_dir, const char *name, const void *data, size_t len,
                 Error *err) must_check;
+
+// Replaces cached_info.xml, whole or not at all.
+int cache_write_index(const char *cache_dir, const void *data, size_t len, Error *err) must_check;
 
 // A missing one is removed.
 int cache_remove(const char *cache_dir, const char *name, Error *err) must_check;

@@ -18,7 +18,7 @@
 #define META_ORIGIN "index_origin"
 #define META_FINGERPRINT "index_fingerprint"
 
-#define COMMIT_RECORDS 64
+#define COMMIT_RECORDS 256 // each commit waits for the disk
 #define COMMIT_AFTER_MS 1000
 
 void index_version_done(IndexVersion *version)

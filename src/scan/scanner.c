@@ -285,8 +285,8 @@ static void remember_index(const Scan *scan, const Buf *text)
 {
         Error err = ERROR_NONE;
 
-        if (!scan->options->dry_run && cache_write(scan->config->scan.cache_dir, CACHE_INDEX_NAME,
-                                                   text->data, text->len, &err) < 0)
+        if (!scan->options->dry_run &&
+            cache_write_index(scan->config->scan.cache_dir, text->data, text->len, &err) < 0)
                 log_warning("%s", err.text);
 }
 

@@ -166,13 +166,30 @@ static size_t utf8_sequence(const unsigned char *at, size_t left)
         return len;
 }
 
+// The length of the ASCII at the start, in whole words: nearly all of every text that we check.
+static size_t ascii_words(const unsigned char *at, size_t left)
+{
+        const uint64_t high_bits = UINT64_C(0x8080808080808080);
+        uint64_t word;
+        size_t len = 0;
+
+        for (; left - len >= sizeof word; len += sizeof word) {
+                memcpy(&word, at + len, sizeof word);
+                if (word & high_bits)
+                        break;
+        }
+        return len;
+}
+
 bool str_is_utf8(const char *text, size_t len)
 {
         const unsigned char *bytes = (const unsigned char *)text;
 
         for (size_t at = 0; at < len;) {
-                size_t step = utf8_sequence(bytes + at, len - at);
+                size_t step = ascii_words(bytes + at, len - at);
 
+                if (step == 0)
+                        step = utf8_sequence(bytes + at, len - at);
                 if (step == 0)
                         return false;
                 at += step;
