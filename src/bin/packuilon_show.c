@@ -63,6 +63,8 @@ static void print_fields(const Build *build)
         if (build->attempt > 1)
                 printf("%-*s%" PRId64 "\n", LABEL_WIDTH, "Attempt", build->attempt);
         print_time("Queued", build->queued_ms);
+        if (build->state == BUILD_QUEUED)
+                print_time("Not before", build->not_before_ms);
         print_time("Started", build->started_ms);
         print_time("Ended", build->ended_ms);
         print_took(build);

@@ -51,8 +51,20 @@ static void status_done(Status *status)
 
 // ---- gathering ----------------------------------------------------------------------------
 
+// What there is to say of a build in one line; the caller frees.
+static char *detail(const Status *status, const Build *build)
+{
+        _cleanup_free_ char *wait = NULL;
+
+        if (build->state != BUILD_QUEUED || build->not_before_ms <= status->now_ms)
+                return xstrdup(build_view_detail(build));
+        wait = build_view_duration(build->not_before_ms - status->now_ms);
+        return xasprintf("attempt %" PRId64 " in %s", build->attempt, wait);
+}
+
 static void add_row(Status *status, const Build *build)
 {
+        _cleanup_free_ char *last = detail(status, build);
         _cleanup_free_ char *template = build_view_template(build);
         _cleanup_free_ char *age = build_view_duration(status->now_ms - build->queued_ms);
         _cleanup_free_ char *took = build_view_duration(build_view_took_ms(build, status->now_ms));
@@ -64,7 +76,7 @@ static void add_row(Status *status, const Build *build)
         table_add(table, template, COLOUR_NONE);
         table_addf(table, COLOUR_NONE, "%s ago", age);
         table_add(table, build->started_ms ? took : NULL, COLOUR_NONE);
-        table_add(table, build_view_detail(build), COLOUR_NONE);
+        table_add(table, last, COLOUR_NONE);
 }
 
 static int add_build(const Build *build, Status *status)

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -238,6 +239,20 @@ def test_status_shows_what_runs_first_and_what_waits_in_turn(local_site):
     worker.wait(10)
 
 
+def test_status_of_another_attempt(local_site):
+    local_site.set("rabbit2packer", RETRY_SECONDS=3600)
+    local_site.template("managed", "launch", "fail Quota exceeded for instances")
+    worker = local_site.worker()
+    build(local_site)
+    local_site.wait_state("queued")
+    out = local_site.packuilon("status").out
+    assert re.search(rf" 2 +queued +{IMAGE} .* attempt 2 in (\d+h )?\d+m", out), out
+    assert ISO_TIME.match(status(local_site, "--state=queued")["builds"][0]["not_before"])
+    assert re.search(r"^Not before +\d{4}-", local_site.packuilon("show", "2").out, re.M)
+    worker.signal(signal.SIGTERM)
+    worker.wait(10)
+
+
 def test_ages_and_durations(local_site):
     """Of builds that take longer than tests do: their rows are written here."""
     for _ in range(5):
@@ -426,29 +441,23 @@ def test_log_follows_to_the_end(local_site):
 
 
 def test_log_waits_for_the_start(local_site):
-    local_site.set("rabbit2packer", THREAD_COUNT=1)
     go = local_site.root / "go"
     local_site.template("managed", "launch", f"wait {go}", "say the-end")
     worker = local_site.worker()
-    # The second build of one image waits in the journal for the first.
     build(local_site)
     local_site.wait_state("building")
-    worker.signal(signal.SIGSTOP)
-    with sqlite3.connect(local_site.state_dir / "builds.db") as database:
-        database.execute("UPDATE build SET state = 'queued', log_path = NULL")
-    assert "-f waits for it" in local_site.packuilon("log", "1", expect=1).err
+    build(local_site)  # of the same image: it waits for the first
+    local_site.wait_state("queued")
+    assert "-f waits for it" in local_site.packuilon("log", "2", expect=1).err
     follower = subprocess.Popen(
-        [BIN_DIR / "packuilon", "log", "-f", "1", "-c", local_site.config_path],
+        [BIN_DIR / "packuilon", "log", "-f", "2", "-c", local_site.config_path],
         stdout=subprocess.PIPE, env=local_site.environment(),
     )  # fmt: skip
-    (log,) = local_site.logs()
-    with sqlite3.connect(local_site.state_dir / "builds.db") as database:
-        database.execute("UPDATE build SET state = 'building', log_path = ?", (str(log),))
-    worker.signal(signal.SIGCONT)
     go.touch()
     out, _ = follower.communicate(timeout=20)
     assert follower.returncode == 0
-    assert out == log.read_bytes() and b"the-end" in out
+    log = json.loads(local_site.packuilon("show", "2", "--json").out)["log"]
+    assert out.decode() == Path(log).read_text() and b"the-end" in out
     worker.signal(signal.SIGTERM)
     worker.wait(10)
 
