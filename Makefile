@@ -54,6 +54,12 @@ bench:
 	ninja -C $(BUILD) bench-tools
 	PACKUILON_BIN_DIR=$(BUILD) bench/run
 
+# Random changes, kills and restarts for SOAK_SECONDS, then an accounting. SOAK_SEED repeats one.
+soak:
+	scripts/install-deps build test
+	$(MAKE) all
+	PACKUILON_BIN_DIR=$(BUILD) test/soak/soak
+
 format:
 	clang-format -i $(SOURCES)
 
@@ -92,4 +98,4 @@ fuzz:
 		scripts/fuzz build-fuzz $$target $(FUZZ_SECONDS) || exit 1; \
 	done
 
-.PHONY: all install uninstall clean check check-cloud demo bench format lint asan valgrind coverage fuzz
+.PHONY: all install uninstall clean check check-cloud demo bench soak format lint asan valgrind coverage fuzz

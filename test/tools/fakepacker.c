@@ -10,6 +10,7 @@
 //   builder TEXT     a line of the builder        err TEXT          a line on stderr
 //   launch           what a build says until it provisions
 //   wait FILE        until the file is there      hang              for ever
+//   work MS          takes that long
 //   flood BYTES      that much output             env NAME          the variable's value, raw
 //   env-json NAME    … escaped as JSON            tmp NAME          leaves a file in TMPDIR
 //   ignore-term      from here on TERM is ignored, as a hanging server delete does
@@ -312,6 +313,13 @@ static void hang(const char *unused)
                 pause_ms(1000);
 }
 
+static void work(const char *milliseconds)
+{
+        (void)fflush(stdout);
+        for (int left = atoi(milliseconds); left > 0; left -= POLL_MS)
+                pause_ms(POLL_MS);
+}
+
 static void flood(const char *bytes)
 {
         static const char line[] = "    openstack: the quick brown fox jumps over the lazy dog\n";
@@ -402,6 +410,7 @@ static void do_step(const char *step)
                 {"launch", launch},
                 {"wait", wait_for_file},
                 {"hang", hang},
+                {"work", work},
                 {"flood", flood},
                 {"env", say_variable},
                 {"env-json", say_variable_as_json},
