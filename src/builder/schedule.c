@@ -53,6 +53,18 @@ bool build_same_target(const Build *a, const Build *b)
                strcmp(a->image, b->image) == 0 && strcmp(a->template, b->template) == 0;
 }
 
+// Also true of two images whose names differ in what a file name cannot hold: "a.b" and "a_b".
+static bool share_build_file(const Build *a, const Build *b)
+{
+        _cleanup_free_ char *of_a = NULL, *of_b = NULL;
+
+        if (!a->image || !b->image || !a->template || !b->template)
+                return false;
+        of_a = predecessor_target(a->image, a->template);
+        of_b = predecessor_target(b->image, b->template);
+        return strcmp(of_a, of_b) == 0;
+}
+
 static bool is_due(const Build *build)
 {
         int64_t wait = build->not_before_ms - clock_wall_ms();
@@ -69,7 +81,7 @@ bool job_can_start(const Job *job)
             predecessors_hold(worker->predecessors, job->build.image, job->build.template))
                 return false;
         for (const Job *other = worker->jobs; other; other = other->next) {
-                if (other->run && build_same_target(&job->build, &other->build))
+                if (other->run && share_build_file(&job->build, &other->build))
                         return false;
         }
         return true;
