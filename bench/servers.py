@@ -25,7 +25,13 @@ http {{
   fastcgi_temp_path {root}/nginx-tmp-3;
   uwsgi_temp_path {root}/nginx-tmp-4;
   scgi_temp_path {root}/nginx-tmp-5;
-  server {{ listen 127.0.0.1:{port}; root {folder}; }}
+  keepalive_requests 1000000;
+  server {{
+    listen 127.0.0.1:{port};
+    root {folder};
+    # Profiles that no measurement reads need no file each.
+    location / {{ try_files $uri /any.json =404; }}
+  }}
 }}
 """
 
