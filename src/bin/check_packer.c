@@ -278,20 +278,11 @@ static int render_example(const char *path, RenderedTemplate *ret, Error *err)
         return template_render(path, &values, ret, err);
 }
 
-static char *folder_of(const char *path)
-{
-        const char *slash = strrchr(path, '/');
-
-        if (!slash)
-                return xstrdup(".");
-        return slash == path ? xstrdup("/") : xstrndup(path, (size_t)(slash - path));
-}
-
 static int validate_template(const PackerCheck *packer, const char *path, char **ret_output,
                              Error *err)
 {
         _cleanup_(rendered_template_done) RenderedTemplate rendered = {0};
-        _cleanup_free_ char *file = NULL, *var_file = NULL, *cwd = folder_of(path);
+        _cleanup_free_ char *file = NULL, *var_file = NULL, *cwd = fs_folder_of(path);
         const char *arguments[] = {"validate", NULL, NULL, NULL};
         int r = render_example(path, &rendered, err);
 

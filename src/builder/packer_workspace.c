@@ -84,15 +84,6 @@ static char **make_argv(const char *packer, const char *var_file, const char *bu
         return argv;
 }
 
-static char *folder_of(const char *path)
-{
-        const char *slash = strrchr(path, '/');
-
-        if (!slash)
-                return xstrdup(".");
-        return slash == path ? xstrdup("/") : xstrndup(path, (size_t)(slash - path));
-}
-
 // Writes the build file (or var-file) where upstream did, readable by us alone: it holds what the
 // template holds, which may be a secret.
 static int write_build_file(const PackerRunSpec *spec, const RenderedTemplate *rendered,
@@ -122,7 +113,7 @@ static int fill(const PackerRunSpec *spec, PackerWorkspace *workspace, Error *er
 
         workspace->image_file = identity_file_name(spec->values->name);
         workspace->template_name = template_name(spec->template_path);
-        workspace->cwd = folder_of(spec->template_path);
+        workspace->cwd = fs_folder_of(spec->template_path);
         if (template_render(spec->template_path, spec->values, &rendered, err) < 0)
                 return PACKER_RUN_REFUSED;
         r = write_build_file(spec, &rendered, workspace, err);

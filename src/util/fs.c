@@ -76,8 +76,7 @@ static int write_all(int fd, const char *data, size_t len)
         return 0;
 }
 
-// The folder part of a path as a string of its own.
-static char *folder_of(const char *path)
+char *fs_folder_of(const char *path)
 {
         const char *slash = strrchr(path, '/');
 
@@ -107,7 +106,7 @@ static int fill_file(int fd, const void *data, size_t len, mode_t mode, FsSync s
 int fs_write_atomic(const char *path, const void *data, size_t len, mode_t mode, FsSync sync,
                     Error *err)
 {
-        _cleanup_free_ char *folder = folder_of(path);
+        _cleanup_free_ char *folder = fs_folder_of(path);
         // A name of its own length: "<name>.XXXXXX" could be longer than the file system allows.
         _cleanup_free_ char *temporary = fs_join(folder, ".tmp-XXXXXX");
         _cleanup_close_ int fd = mkostemp(temporary, O_CLOEXEC);

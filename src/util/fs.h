@@ -36,3 +36,6 @@ int fs_lock(const char *path, int *ret_fd, Error *err) must_check;
 
 // dir + "/" + name, without doubling the slash. The caller frees.
 char *fs_join(const char *dir, const char *name);
+
+// The folder that a file is in: "/etc" for "/etc/passwd", "." for "passwd". The caller frees.
+char *fs_folder_of(const char *path);

@@ -265,6 +265,18 @@ static void test_join(void **state)
         assert_string_equal(none, "b");
 }
 
+static void test_folder_of(void **state)
+{
+        _cleanup_free_ char *plain = fs_folder_of("/etc/passwd"), *root = fs_folder_of("/etc");
+        _cleanup_free_ char *here = fs_folder_of("passwd"), *below = fs_folder_of("a/b/c");
+
+        (void)state;
+        assert_string_equal(plain, "/etc");
+        assert_string_equal(root, "/");
+        assert_string_equal(here, ".");
+        assert_string_equal(below, "a/b");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -281,6 +293,7 @@ int main(void)
                 unit_test_in_folder(test_remove_tree_has_a_depth),
                 unit_test_in_folder(test_lock_is_exclusive_and_ends_with_the_fd),
                 cmocka_unit_test(test_join),
+                cmocka_unit_test(test_folder_of),
         };
 
         return cmocka_run_group_tests_name("fs", tests, NULL, NULL);
