@@ -72,7 +72,8 @@ class RunningCloud:
     # ---- what is there ----------------------------------------------------------------------
 
     def servers(self):
-        return list(self.user.compute.servers())
+        """Nova shows one that is gone for another moment."""
+        return [server for server in self.user.compute.servers() if server.status != "DELETED"]
 
     def keypairs(self):
         return list(self.user.compute.keypairs())
