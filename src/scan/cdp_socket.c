@@ -28,11 +28,11 @@ static int split_address(const char *address, char **ret_host, char **ret_port, 
 
 static unsigned port_of(const struct sockaddr_storage *address)
 {
+        // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): getsockname() has filled it
         in_port_t port = address->ss_family == AF_INET6
                                  ? ((const struct sockaddr_in6 *)address)->sin6_port
                                  : ((const struct sockaddr_in *)address)->sin_port;
 
-        // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): getsockname() has filled it
         return ntohs(port);
 }
 
