@@ -102,12 +102,14 @@ json_t *build_view_json_time(int64_t wall_ms)
 {
         time_t seconds = (time_t)(wall_ms / MS_PER_SECOND);
         char text[sizeof "2026-11-23T18:11:14" + 8];
+        _cleanup_free_ char *precise = NULL;
         struct tm tm;
 
         if (!wall_ms || !gmtime_r(&seconds, &tm) ||
             !strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm))
                 return json_null();
-        return json_sprintf("%s.%03dZ", text, (int)(wall_ms % MS_PER_SECOND));
+        precise = xasprintf("%s.%03dZ", text, (int)(wall_ms % MS_PER_SECOND));
+        return json_string(precise);
 }
 
 static json_t *json_number(int64_t value, bool is_known)

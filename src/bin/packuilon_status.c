@@ -7,6 +7,7 @@
 #include "bin/packuilon.h"
 #include "net/queue.h"
 #include "util/alloc.h"
+#include "util/buf.h"
 #include "util/clock.h"
 #include "util/strutil.h"
 
@@ -237,6 +238,18 @@ static int print_json(Status *status, Error *err)
 
 // ---- the command --------------------------------------------------------------------------
 
+static void refuse_state(const char *name, Error *err)
+{
+        _cleanup_buf_ Buf known = BUF_INIT(ERROR_TEXT_MAX);
+        int r = 0;
+
+        for (int state = 0; state < N_BUILD_STATES && r == 0; state++)
+                r = buf_printf(&known, "%s%s", state ? ", " : "",
+                               build_state_name((BuildState)state));
+        (void)error_set(err, EINVAL, "--state: there is no state %s, only %s", name,
+                        buf_str(&known));
+}
+
 static int take_options(const Options *options, Status *status, BuildState *state, Error *err)
 {
         status->recent = DEFAULT_RECENT;
@@ -249,7 +262,7 @@ static int take_options(const Options *options, Status *status, BuildState *stat
         if (!options->state)
                 return 0;
         if (!build_state_from_name(options->state, state)) {
-                (void)error_set(err, EINVAL, "--state: there is no state %s", options->state);
+                refuse_state(options->state, err);
                 return PROGRAM_USAGE;
         }
         status->state = state;

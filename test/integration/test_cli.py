@@ -113,7 +113,7 @@ def test_usage_errors(local_site):
         (["-c"], "requires an argument"),
         (["status", "--limit=many"], "--limit"),
         (["status", "--limit=-1"], "--limit"),
-        (["status", "--state=happy"], "happy"),
+        (["status", "--state=happy"], "no state happy, only queued, building, "),
     ]:
         extra = ["-c", local_site.config_path] if arguments and arguments != ["-c"] else []
         result = local_site.program("packuilon", *extra, *arguments, expect=2)
