@@ -28,7 +28,7 @@ int cache_read_exact(const char *cache_dir, const char *name, const Digest *raw,
 
         if (r != 0)
                 return r;
-        digest_sha256(out->data, out->len, &found);
+        digest_sha256(buf_str(out), out->len, &found);
         if (digest_equal(&found, raw))
                 return 0;
         buf_clear(out);

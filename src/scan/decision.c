@@ -44,7 +44,7 @@ static void load_earlier(const DecisionRules *rules, const char *name, const Dig
         earlier->text = BUF_INIT(rules->max_bytes);
         if (cache_read_exact(rules->cache_dir, name, raw, &earlier->text, NULL) != 0)
                 return;
-        if (profile_parse(earlier->text.data, earlier->text.len, &earlier->profile, NULL) < 0)
+        if (profile_parse(buf_str(&earlier->text), earlier->text.len, &earlier->profile, NULL) < 0)
                 earlier->profile = NULL;
 }
 

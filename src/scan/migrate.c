@@ -13,7 +13,7 @@ static bool read_content(const ScanConfig *config, const DecisionRules *rules, c
         _cleanup_decision_ Decision decision = {.changes = NULL};
 
         if (cache_read(config->cache_dir, name, &body, NULL) != 0 ||
-            decision_make(rules, name, NULL, true, body.data, body.len, &decision, NULL) < 0)
+            decision_make(rules, name, NULL, true, buf_str(&body), body.len, &decision, NULL) < 0)
                 return false;
         record->raw = decision.raw;
         record->content = decision.content;

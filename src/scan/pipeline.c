@@ -190,7 +190,7 @@ static int record_profile(Scan *scan, const CatalogEntry *entry, const char *nam
         if (scan->options->dry_run)
                 return 0;
         if (!known || !known->has_content || !digest_equal(&known->raw, &decision->raw))
-                remember_body(scan, name, body->data, body->len);
+                remember_body(scan, name, buf_str(body), body->len);
         return scan_state_put(scan, &record, err);
 }
 
@@ -212,7 +212,7 @@ static int take_profile(Scan *scan, const CatalogEntry *entry, const char *name,
         if (reason.code == EFBIG)
                 (void)error_prefix(&reason, "over MAX_PROFILE_BYTES");
         if (r == 0)
-                r = decision_make(&scan->rules, name, known, baseline, response->body->data,
+                r = decision_make(&scan->rules, name, known, baseline, buf_str(response->body),
                                   response->body->len, &decision, &reason);
         if (r < 0) {
                 say_failed(scan, name, "", &reason);
