@@ -92,6 +92,13 @@ static int run_packer(const PackerCheck *packer, const AuthEnv *auth, const char
 
 // ---- Packer and its openstack builder -------------------------------------------------------
 
+static bool home_is_readable(void)
+{
+        const char *home = getenv("HOME");
+
+        return !home || access(home, R_OK | X_OK) == 0 || errno == ENOENT;
+}
+
 static bool check_version(const PackerCheck *packer)
 {
         static const char *const arguments[] = {"version", NULL};
@@ -103,6 +110,13 @@ static bool check_version(const PackerCheck *packer)
         if (r < 0) {
                 check_fail(packer->check, "packer", "%s; install Packer or set PACKER_PATH",
                            err.text);
+                return false;
+        }
+        if (r > 0 && !*output && !home_is_readable()) {
+                check_fail(packer->check, "packer",
+                           "%s says nothing: it does so when it may not read HOME (%s); give this "
+                           "user a HOME of its own",
+                           path, getenv("HOME"));
                 return false;
         }
         // Another program of this name is /usr/sbin/packer of cracklib.

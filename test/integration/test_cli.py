@@ -990,3 +990,19 @@ def test_check_as_another_user(real_site):
     assert result.returncode == 1, result
     assert re.search(r"^FAIL +LOG_DIR: .* cannot be used by this user", result.stdout, re.M), result
     assert re.search(r"^FAIL +STATE_DIR: ", result.stdout, re.M), result
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_check_with_a_home_of_somebody_else(real_site):
+    home = real_site.root / "home"
+    home.mkdir(mode=0o700)
+    for folder in [real_site.root, *real_site.root.parents]:
+        if folder.stat().st_mode & 0o005 != 0o005 and folder != folder.parent:
+            folder.chmod(folder.stat().st_mode | 0o005)
+    result = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+         BIN_DIR / "packuilon", "check", "-c", real_site.config_path],
+        env={**real_site.environment(), "HOME": str(home), "TMPDIR": "/tmp"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert re.search(rf"^FAIL +packer: .*HOME \({home}\)", result.stdout, re.M), result
