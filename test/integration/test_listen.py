@@ -151,11 +151,10 @@ def test_failed_scan_does_not_end_it(listen):
     wait_for(lambda: queued_entries(listener.site), "the change is queued")
 
 
-def scan_pid(listener):
+def scan_pid():
     """Of the running scan."""
-    children = processes.descendants()
-    found = [pid for pid, line in children.items() if pid != listener.daemon.pid and "exe" in line]
-    return found[0] if found else None
+    (pid,) = (pid for pid, line in processes.descendants().items() if "/proc/self/exe" in line)
+    return pid
 
 
 def test_killed_scan_does_not_end_it(listen):
@@ -164,7 +163,7 @@ def test_killed_scan_does_not_end_it(listen):
     gate = site.web.gates[INDEX] = threading.Event()
     listener.send(PACKET)
     wait_for(lambda: site.web.requested(INDEX) == 3, "the scan has begun")
-    os.kill(scan_pid(listener), signal.SIGKILL)
+    os.kill(scan_pid(), signal.SIGKILL)
     listener.daemon.wait_log("ended by signal 9")
     gate.set()
     listener.send(PACKET)
@@ -184,7 +183,7 @@ def test_end_during_a_scan(listen):
     site.web.gates[INDEX] = threading.Event()
     listener.send(PACKET)
     wait_for(lambda: site.web.requested(INDEX) == 3, "the scan has begun")
-    pid = scan_pid(listener)
+    pid = scan_pid()
     assert listener.daemon.stop() == 0
     assert not is_alive(pid)
 
@@ -195,7 +194,7 @@ def test_scan_ends_with_a_killed_listener(listen):
     site.web.gates[INDEX] = threading.Event()
     listener.send(PACKET)
     wait_for(lambda: site.web.requested(INDEX) == 3, "the scan has begun")
-    pid = scan_pid(listener)
+    pid = scan_pid()
     listener.daemon.signal(signal.SIGKILL)
     listener.daemon.wait()
     wait_for(lambda: not is_alive(pid), "the scan has ended, too")

@@ -28,7 +28,7 @@ static void test_round_trip(void **state)
                 struct stat st;
                 int r;
 
-                write_body(folder, names[i], "first");
+                write_body(folder, names[i], "first, and longer than the second");
                 write_body(folder, names[i], names[i]);
                 r = cache_read(folder, names[i], &body, &err);
                 assert_ok(r, err);
@@ -86,6 +86,31 @@ static void test_file_in_the_way_of_a_folder(void **state)
         assert_contains(err.text, "a.json");
 }
 
+static void test_no_link_is_followed(void **state)
+{
+        _cleanup_free_ char *link = fs_join(*state, "a.json"), *target = fs_join(*state, "target");
+        Error err = ERROR_NONE;
+        struct stat st;
+
+        assert_int_equal(symlink(target, link), 0);
+        assert_true(cache_write(*state, "a.json", "{}", 2, &err) < 0);
+        assert_contains(err.text, "a.json");
+        assert_true(stat(target, &st) < 0);
+}
+
+static void test_index(void **state)
+{
+        _cleanup_free_ char *folder = fs_join(*state, "not/made/yet");
+        _cleanup_buf_ Buf text = BUF_INIT(BODY_MAX);
+        Error err = ERROR_NONE;
+        int r = cache_write_index(folder, "<profiles/>", 11, &err);
+
+        assert_ok(r, err);
+        r = cache_read(folder, CACHE_INDEX_NAME, &text, &err);
+        assert_ok(r, err);
+        assert_string_equal(buf_str(&text), "<profiles/>");
+}
+
 static void test_remove(void **state)
 {
         _cleanup_buf_ Buf body = BUF_INIT(BODY_MAX);
@@ -111,6 +136,8 @@ int main(void)
                 unit_test_in_folder(test_exact),
                 unit_test_in_folder(test_limit),
                 unit_test_in_folder(test_file_in_the_way_of_a_folder),
+                unit_test_in_folder(test_no_link_is_followed),
+                unit_test_in_folder(test_index),
                 unit_test_in_folder(test_remove),
         };
 
