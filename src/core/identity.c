@@ -30,7 +30,7 @@ static int check_value(const char *path, const char *value, size_t len, Error *e
 {
         _cleanup_free_ char *shown = str_visible(value, len, VISIBLE_MAX);
 
-        if (len == 0)
+        if (!value || len == 0)
                 return error_set(err, EBADMSG, "%s is empty", path);
         if (len > VALUE_MAX_BYTES)
                 return error_set(err, EBADMSG, "%s is %zu bytes long, more than %d: \"%s\"", path,
