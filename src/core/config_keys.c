@@ -289,7 +289,7 @@ static int set_word(const ConfigKey *key, void *field, const char *text, Error *
         static const char *const first_runs[] = {
                 [FIRST_RUN_RECORD] = "record", [FIRST_RUN_BUILD] = "build"};
         bool is_transport = key->type == VALUE_TRANSPORT;
-        int word, r = parse_word(text, is_transport ? transports : first_runs, &word, err);
+        int word = 0, r = parse_word(text, is_transport ? transports : first_runs, &word, err);
 
         if (r < 0)
                 return r;
