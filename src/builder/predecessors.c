@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -109,6 +110,30 @@ static void remove_folder(const Predecessors *all, const char *build_id)
                 log_warning("%s", err.text);
 }
 
+static void send_signal(const Predecessor *one, int signal_number)
+{
+        (void)syscall(SYS_pidfd_send_signal, one->pidfd, signal_number, NULL, 0);
+}
+
+// A session without its leader is what a Packer that has ended left running. A leader that nobody
+// has reaped has ended, too: its pidfd is readable.
+static bool has_leader(pid_t pid)
+{
+        pid_t session = getsid(pid);
+        _cleanup_close_ int pidfd = session > 0 ? (int)syscall(SYS_pidfd_open, session, 0) : -1;
+        struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+
+        return pidfd >= 0 && poll(&ended, 1, 0) == 0;
+}
+
+static void kill_leaderless(const Predecessors *all, const char *build_id)
+{
+        for (const Predecessor *one = all->first; one; one = one->next) {
+                if (strcmp(one->build_id, build_id) == 0 && !has_leader(one->pid))
+                        send_signal(one, SIGKILL);
+        }
+}
+
 static int on_process_gone(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
         Predecessor *one = userdata, **at;
@@ -123,23 +148,12 @@ static int on_process_gone(sd_event_source *source, int fd, uint32_t events, voi
         if (!has_process(all, one->build_id)) {
                 log_info("what was left of the build of %s is gone", one->target);
                 remove_folder(all, one->build_id);
+        } else {
+                kill_leaderless(all, one->build_id);
         }
         predecessor_free(one);
         all->on_gone(all->userdata);
         return 0;
-}
-
-static void send_signal(const Predecessor *one, int signal_number)
-{
-        (void)syscall(SYS_pidfd_send_signal, one->pidfd, signal_number, NULL, 0);
-}
-
-// A session without its leader is what a Packer that has ended left running.
-static bool has_leader(pid_t pid)
-{
-        pid_t session = getsid(pid);
-
-        return session > 0 && kill(session, 0) == 0;
 }
 
 static int examine(Predecessors *all, sd_event *event, pid_t pid, Error *err)
