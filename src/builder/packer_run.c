@@ -16,6 +16,7 @@
 
 #define READ_BYTES 65536
 #define PIPE_BYTES (1024 * 1024) // room for what Packer still says when nobody reads
+#define LINGER_SECONDS 2         // that the output may stay open after Packer's end
 #define USEC_PER_SECOND 1000000ULL
 
 struct PackerRun {
@@ -32,7 +33,7 @@ struct PackerRun {
         bool timed_out;
         char *stop_reason; // NULL: nobody asked it to stop
         int out_fd;
-        sd_event_source *child, *io, *timeout, *kill_timer;
+        sd_event_source *child, *io, *timeout, *kill_timer, *linger_timer;
 };
 
 static void drop_source(sd_event_source **source)
@@ -86,6 +87,7 @@ static void finish(PackerRun *run)
         drop_source(&run->io);
         drop_source(&run->timeout);
         drop_source(&run->kill_timer);
+        drop_source(&run->linger_timer);
         (void)close(TAKE_FD(run->out_fd));
         packer_output_end(&run->output, pass_phase_on, run);
         reason = result_reason(run);
@@ -106,26 +108,61 @@ static void finish(PackerRun *run)
         run->callbacks.on_end(run, &result, run->userdata);
 }
 
+// One piece of the output. 1: there was one; 0: there is none now; < 0: its end, or an error that
+// will not go away.
+static int take_output(PackerRun *run)
+{
+        char data[READ_BYTES];
+        ssize_t n = read(run->out_fd, data, sizeof data);
+
+        if (n <= 0)
+                return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -EPIPE;
+        build_log_write(&run->log, data, (size_t)n);
+        packer_output_feed(&run->output, data, (size_t)n, pass_phase_on, run);
+        return 1;
+}
+
 static int on_output(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
         PackerRun *run = userdata;
-        char data[READ_BYTES];
-        ssize_t n = read(fd, data, sizeof data);
 
         (void)source;
+        (void)fd;
         (void)events;
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        if (take_output(run) >= 0)
                 return 0;
-        if (n > 0) {
-                build_log_write(&run->log, data, (size_t)n);
-                packer_output_feed(&run->output, data, (size_t)n, pass_phase_on, run);
-                return 0;
-        }
-        // End of file, or an error that will not go away.
         drop_source(&run->io);
         if (run->exited)
                 finish(run);
         return 0;
+}
+
+// A daemon that a script of the build started, in a session of its own, has the output open.
+static int on_linger_over(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        PackerRun *run = userdata;
+        size_t n = 0;
+
+        (void)source;
+        (void)usec;
+        while (n < PIPE_BYTES / READ_BYTES && take_output(run) > 0)
+                n++;
+        build_log_note(&run->log, "Packer has ended, but a process that this build started runs on "
+                                  "and keeps its output open; what it says is not waited for");
+        finish(run);
+        return 0;
+}
+
+static int add_timer(sd_event *event, int64_t seconds, sd_event_time_handler_t handler,
+                     PackerRun *run, sd_event_source **ret)
+{
+        uint64_t now = 0;
+        int r = sd_event_now(event, CLOCK_MONOTONIC, &now);
+
+        if (r < 0)
+                return r;
+        return sd_event_add_time(event, ret, CLOCK_MONOTONIC,
+                                 now + (uint64_t)seconds * USEC_PER_SECOND, 0, handler, run);
 }
 
 static int on_exit_seen(sd_event_source *source, const siginfo_t *info, void *userdata)
@@ -139,7 +176,10 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *info, void *us
         // the log open for ever. The leader is not reaped yet, so the group is still this one.
         (void)kill(-run->pid, SIGKILL);
         if (!run->io)
-                finish(run); // otherwise the end of its output does
+                finish(run); // otherwise the end of its output does, or the timer
+        else
+                (void)add_timer(sd_event_source_get_event(run->child), LINGER_SECONDS,
+                                on_linger_over, run, &run->linger_timer);
         return 0;
 }
 
@@ -155,18 +195,6 @@ static int on_grace_over(sd_event_source *source, uint64_t usec, void *userdata)
                 (void)kill(-run->pid, SIGKILL);
         }
         return 0;
-}
-
-static int add_timer(sd_event *event, int64_t seconds, sd_event_time_handler_t handler,
-                     PackerRun *run, sd_event_source **ret)
-{
-        uint64_t now = 0;
-        int r = sd_event_now(event, CLOCK_MONOTONIC, &now);
-
-        if (r < 0)
-                return r;
-        return sd_event_add_time(event, ret, CLOCK_MONOTONIC,
-                                 now + (uint64_t)seconds * USEC_PER_SECOND, 0, handler, run);
 }
 
 static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
@@ -295,6 +323,7 @@ void packer_run_free(PackerRun *run)
         drop_source(&run->io);
         drop_source(&run->timeout);
         drop_source(&run->kill_timer);
+        drop_source(&run->linger_timer);
         if (run->pid > 0 && !run->exited) {
                 (void)kill(-run->pid, SIGKILL);
                 (void)waitpid(run->pid, NULL, 0);

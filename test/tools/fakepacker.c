@@ -15,6 +15,7 @@
 //   env-json NAME    … escaped as JSON            tmp NAME          leaves a file in TMPDIR
 //   ignore-term      from here on TERM is ignored, as a hanging server delete does
 //   orphan FILE      leaves a process in the session that ignores TERM until the file is there
+//   daemon FILE      … in a session of its own
 //   save ID          what is said while the image is being saved
 //   succeed [ID]     ends as a good build         fail TEXT         ends as a failed one
 //   exit N           ends with that code          signal N          ends by that signal
@@ -366,15 +367,27 @@ static void ignore_term(const char *unused)
         terminated = 0;
 }
 
-static void leave_orphan(const char *path)
+static void leave_process(const char *path, bool own_session)
 {
         (void)fflush(NULL);
         if (fork() != 0)
                 return;
+        if (own_session)
+                (void)setsid();
         (void)signal(SIGTERM, SIG_IGN);
         while (access(path, F_OK) < 0)
                 (void)usleep(POLL_MS * 1000);
         _exit(0);
+}
+
+static void leave_orphan(const char *path)
+{
+        leave_process(path, false);
+}
+
+static void leave_daemon(const char *path)
+{
+        leave_process(path, true);
 }
 
 static void save(const char *image_id)
@@ -417,6 +430,7 @@ static void do_step(const char *step)
                 {"tmp", leave_in_tmp},
                 {"ignore-term", ignore_term},
                 {"orphan", leave_orphan},
+                {"daemon", leave_daemon},
                 {"save", save},
                 {"succeed", succeed},
                 {"fail", fail},
