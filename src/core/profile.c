@@ -391,6 +391,8 @@ int profile_parse(const char *text, size_t len, Profile **ret, Error *err)
         Parser parser = {.text = text, .end = text + len, .profile = profile, .err = err};
         int r;
 
+        if (len == 0)
+                return error_set(err, EBADMSG, "the document is empty");
         parser.yajl = yajl_alloc(&callbacks, NULL, &parser);
         if (!parser.yajl)
                 return error_set(err, ENOMEM, "cannot make a JSON parser");

@@ -45,7 +45,12 @@ class Result:
         )
 
 
+SANITIZER_WORDS = (": runtime error: ", "ERROR: AddressSanitizer", "ERROR: LeakSanitizer")
+
+
 def check_crash(argv, code, err_text):
+    if any(words in err_text for words in SANITIZER_WORDS):
+        raise Crash(f"{argv[0]}:\n{err_text}")
     if code < 0 and -code in CRASHES:
         raise Crash(f"{argv[0]} ended by {signal.Signals(-code).name}\n{err_text}")
 

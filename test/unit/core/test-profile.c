@@ -91,7 +91,7 @@ static void test_refused(void **state)
         static const struct {
                 const char *text, *words;
         } cases[] = {
-                {"", "line 1: "},
+                {"", "the document is empty"},
                 {"{\"a\":1", "line 1: "},
                 {"{\n\"a\": 1,\n\"b\" 2}", "line 3: "},
                 {"[]", "line 1: the document is not an object"},
