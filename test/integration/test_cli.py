@@ -973,20 +973,29 @@ def test_check_after_the_first_build(real_site):
     assert lines["LOG_DIR"][0][1] == str(real_site.log_dir)
 
 
+def check_as_nobody(site, **env):
+    """packuilon check as a user who may read the site, and no more."""
+    for folder in [site.root, *site.root.parents[:-1]]:
+        if folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(folder.stat().st_mode | 0o005)
+    counts = site.root / "coverage"  # where a build for coverage may write
+    counts.mkdir()
+    counts.chmod(0o777)
+    return subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+         BIN_DIR / "packuilon", "check", "-c", site.config_path],
+        env={**site.environment(), "TMPDIR": "/tmp", "GCOV_PREFIX": str(counts), **env},
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 def test_check_as_another_user(real_site):
     locked = real_site.root / "locked"
     locked.mkdir(mode=0o700)
     real_site.set("global", STATE_DIR=locked / "state")
     real_site.set("rabbit2packer", LOG_DIR=locked)
-    for folder in [real_site.root, *real_site.root.parents]:
-        if folder.stat().st_mode & 0o005 != 0o005 and folder != folder.parent:
-            folder.chmod(folder.stat().st_mode | 0o005)
-    result = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-         BIN_DIR / "packuilon", "check", "-c", real_site.config_path],
-        env={**real_site.environment(), "TMPDIR": "/tmp"}, capture_output=True, text=True,
-    )  # fmt: skip
+    result = check_as_nobody(real_site)
     assert result.returncode == 1, result
     assert re.search(r"^FAIL +LOG_DIR: .* cannot be used by this user", result.stdout, re.M), result
     assert re.search(r"^FAIL +STATE_DIR: ", result.stdout, re.M), result
@@ -996,13 +1005,5 @@ def test_check_as_another_user(real_site):
 def test_check_with_a_home_of_somebody_else(real_site):
     home = real_site.root / "home"
     home.mkdir(mode=0o700)
-    for folder in [real_site.root, *real_site.root.parents]:
-        if folder.stat().st_mode & 0o005 != 0o005 and folder != folder.parent:
-            folder.chmod(folder.stat().st_mode | 0o005)
-    result = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-         BIN_DIR / "packuilon", "check", "-c", real_site.config_path],
-        env={**real_site.environment(), "HOME": str(home), "TMPDIR": "/tmp"},
-        capture_output=True, text=True,
-    )  # fmt: skip
+    result = check_as_nobody(real_site, HOME=str(home))
     assert re.search(rf"^FAIL +packer: .*HOME \({home}\)", result.stdout, re.M), result
