@@ -167,8 +167,11 @@ void job_write_end(Job *job)
         if (r == 0)
                 r = job->result.succeeded ? end_successful(job, &err)
                                           : end_unsuccessful(job, &job->result, &err);
-        if (r == 0)
+        if (r == 0) {
+                if (job->stage == JOB_ENDED)
+                        job->stage = JOB_WRITTEN;
                 return;
+        }
         worker->out_of_step = true;
         (void)error_prefix(&err, "the end of build %" PRId64 " is not in the journal",
                            job->build.id);

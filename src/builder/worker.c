@@ -79,6 +79,8 @@ void worker_undo_turn(Worker *worker, const Error *why)
         requeue_all(worker, &worker->journal);
         for (Job *job = worker->jobs, *next; job; job = next) {
                 next = job->next;
+                if (job->stage == JOB_WRITTEN)
+                        job->stage = JOB_ENDED;
                 if (job->journalled)
                         continue;
                 if (job->run) {
@@ -100,7 +102,7 @@ static void settle(Worker *worker)
         for (Job *job = worker->jobs, *next; job; job = next) {
                 next = job->next;
                 job->journalled = true;
-                if (job->stage == JOB_ENDED)
+                if (job->stage == JOB_WRITTEN)
                         job_free(job);
         }
         while ((delivery = delivery_list_pop(&worker->journal)))

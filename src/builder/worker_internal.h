@@ -19,7 +19,8 @@
 typedef enum JobStage {
         JOB_WAITING,
         JOB_RUNNING,
-        JOB_ENDED, // its end is written, but not yet on disk
+        JOB_ENDED,   // its end is to be written
+        JOB_WRITTEN, // its end is written, but not yet on disk
 } JobStage;
 
 // A build that is not over.
@@ -31,7 +32,7 @@ typedef struct Job {
         PackerRun *run;      // while JOB_RUNNING
         bool journalled;     // its row is on disk
         bool abandoned;      // what comes of its run counts for nothing
-        PackerResult result; // once JOB_ENDED; its strings are the two below
+        PackerResult result; // from JOB_ENDED on; its strings are the two below
         char *result_artifact, *result_reason;
 } Job;
 

@@ -1,0 +1,50 @@
+"""rabbit2packer: what it does while builds.db refuses writes, and what it knows afterwards."""
+
+import contextlib
+import sqlite3
+
+from rig.profiles import OS_KEY
+from rig.waiting import wait_for
+
+
+def open_journal(site):
+    connection = sqlite3.connect(site.state_dir / "builds.db", timeout=30, isolation_level=None)
+    return contextlib.closing(connection)
+
+
+def refuse(site, what):
+    """From here on such a statement fails, as on a disk that is full."""
+    with open_journal(site) as journal:
+        journal.execute(
+            f"CREATE TRIGGER refusal BEFORE {what} BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+
+
+def allow(site):
+    with open_journal(site) as journal:
+        journal.execute("DROP TRIGGER refusal")
+
+
+def gates(site, *before):
+    """A template whose builds wait for the file go-IMAGE; returns a function that makes it."""
+    site.template("managed", *before, f"wait {site.root}/go-$NAME", "launch", "succeed")
+    return lambda personality: (site.root / f"go-{personality}-{OS_KEY}").touch()
+
+
+def test_end_that_could_not_be_written_is_not_forgotten(local_site):
+    """The end of one build is refused; then another build writes; then the first end is due."""
+    site = local_site
+    go = gates(site)
+    site.set("rabbit2packer", RETRY_SECONDS=4)
+    worker = site.worker()
+    site.publish_profile("one")
+    site.publish_profile("two")
+    site.wait_state("building", 2)
+    refuse(site, "UPDATE ON build WHEN NEW.state = 'succeeded'")
+    go("one")
+    worker.wait_log("cannot write the journal")
+    allow(site)
+    go("two")
+    site.wait_state("succeeded", 2)
+    assert [build.state for build in site.builds()] == ["succeeded"] * 2
+    assert len(site.packer_runs()) == 2
