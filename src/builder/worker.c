@@ -85,6 +85,7 @@ void worker_undo_turn(Worker *worker, const Error *why)
                         continue;
                 if (job->run) {
                         job->abandoned = true;
+                        job->build.id = 0; // another row's, from now on
                         packer_run_stop(job->run, "the journal could not be written");
                 } else {
                         job_free(job);
@@ -101,7 +102,8 @@ static void settle(Worker *worker)
 
         for (Job *job = worker->jobs, *next; job; job = next) {
                 next = job->next;
-                job->journalled = true;
+                if (!job->abandoned) // its row was undone, or was there before
+                        job->journalled = true;
                 if (job->stage == JOB_WRITTEN)
                         job_free(job);
         }

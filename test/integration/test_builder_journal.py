@@ -48,3 +48,40 @@ def test_end_that_could_not_be_written_is_not_forgotten(local_site):
     site.wait_state("succeeded", 2)
     assert [build.state for build in site.builds()] == ["succeeded"] * 2
     assert len(site.packer_runs()) == 2
+
+
+def test_start_that_could_not_be_written_is_made_again(local_site):
+    """The message goes back; the Packer that was started for it takes its time to end."""
+    site = local_site
+    go = gates(site, "ignore-term")
+    site.set("rabbit2packer", RETRY_SECONDS=1, THREAD_COUNT=4)
+    worker = site.worker()
+    site.publish_profile("before")
+    site.wait_state("building")
+    refuse(site, "UPDATE ON build WHEN NEW.state = 'building'")
+    site.publish_profile("one")
+    site.wait_packer(2)
+    worker.wait_log("taking no builds")
+    allow(site)
+    site.publish_profile("two")
+    wait_for(lambda: len(site.builds()) == 3, "both messages are in the journal")
+    for personality in ("before", "one", "two"):
+        go(personality)
+    site.wait_state("succeeded", 3)
+    assert len(site.builds()) == 3
+    assert "no longer in the journal" not in worker.log()
+    assert "is over already" not in worker.log()
+
+
+def test_journal_that_cannot_be_taken_up_is_an_error(local_site):
+    site = local_site
+    gates(site)
+    worker = site.worker()
+    site.publish_profile()
+    site.wait_state("building")
+    worker.kill()
+    refuse(site, "INSERT ON build")
+    again = site.worker(ready=False)
+    assert again.wait() == 1
+    assert "cannot take up what an earlier worker left" in again.log()
+    assert "refused" in again.log()
