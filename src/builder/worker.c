@@ -153,7 +153,8 @@ void worker_block(Worker *worker, const char *reason)
                           (long long)worker->block_seconds, reason);
         replace_string(&worker->block_reason, reason);
         requeue_all(worker, &worker->held);
-        consumer_pause(worker->consumer);
+        if (worker->consumer) // not yet, at the start
+                consumer_pause(worker->consumer);
         timer_arm(worker->block_timer, (uint64_t)worker->block_seconds * USEC_PER_SECOND);
         worker_say_status(worker);
         if (worker->options.until_idle)
