@@ -343,5 +343,5 @@ void worker_schedule(Worker *worker)
         arm_retry_timer(worker);
         worker_say_status(worker);
         if (worker->draining && !worker->n_running)
-                (void)sd_event_exit(worker->event, 0);
+                (void)sd_event_exit(worker->event, worker->exit_code);
 }

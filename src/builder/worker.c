@@ -157,8 +157,13 @@ void worker_block(Worker *worker, const char *reason)
                 consumer_pause(worker->consumer);
         timer_arm(worker->block_timer, (uint64_t)worker->block_seconds * USEC_PER_SECOND);
         worker_say_status(worker);
-        if (worker->options.until_idle)
-                (void)sd_event_exit(worker->event, 1); // it would never be idle
+        if (!worker->options.until_idle)
+                return;
+        // It would never be idle.
+        worker->exit_code = 1;
+        worker->draining = true;
+        if (!worker->n_running)
+                (void)sd_event_exit(worker->event, worker->exit_code);
 }
 
 static int on_block_over(sd_event_source *source, uint64_t usec, void *userdata)
