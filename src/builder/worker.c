@@ -402,6 +402,7 @@ int worker_connect(Worker *worker, Error *err)
 {
         static const ConsumerCallbacks callbacks = {on_delivery, on_connection};
         const Config *config = worker->config;
+        int r;
 
         if (worker->consumer) {
                 if (store_in_transaction(worker->store))
@@ -411,8 +412,12 @@ int worker_connect(Worker *worker, Error *err)
                 worker->connected = false;
         }
         // Twice the slots: while builds of a blink run, the next are here already.
-        return consumer_new(config, worker->store, worker->event, 2 * config->build.slots,
-                            &callbacks, worker, &worker->consumer, err);
+        r = consumer_new(config, worker->store, worker->event, 2 * config->build.slots, &callbacks,
+                         worker, &worker->consumer, err);
+        // What would only go back is not asked for.
+        if (r == 0 && (worker->draining || worker_is_blocked(worker)))
+                consumer_pause(worker->consumer);
+        return r;
 }
 
 static int start(Worker *worker, Error *err)

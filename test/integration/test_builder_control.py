@@ -21,6 +21,40 @@ def write_calls(pid):
     return int(dict(line.split(": ") for line in lines)["syscw"])
 
 
+def test_reload_while_blocked_leaves_the_queue_alone(site):
+    """A message that cannot be built goes back once, not round and round."""
+    site.source_images("{")
+    site.set("rabbit2packer", RETRY_SECONDS=3)
+    worker = site.worker()
+    site.publish_profile()
+    worker.wait_log("taking no builds")
+    before = write_calls(worker.pid)
+    worker.signal(signal.SIGHUP)
+    worker.wait_log("the configuration was read again")
+    site.source_images({OS_KEY: "11111111-2222-3333-4444-555555555555"})
+    site.wait_state("succeeded")
+    assert write_calls(worker.pid) - before < 1000
+
+
+def test_reload_while_draining_takes_nothing(site):
+    go = gate(site)
+    worker = site.worker()
+    site.publish_profile("one")
+    site.wait_state("building")
+    worker.signal(signal.SIGTERM)
+    worker.wait_log("draining")
+    site.publish_profile("two")
+    before = write_calls(worker.pid)
+    worker.signal(signal.SIGHUP)
+    worker.wait_log("the configuration was read again")
+    wait_for(lambda: worker.log().count("connected to the queue") == 2, "it is connected again")
+    assert write_calls(worker.pid) - before < 1000
+    go.touch()
+    assert worker.wait() == 0
+    assert [build.personality for build in site.builds()] == ["one"]
+    assert site.queue_count() == 1
+
+
 def test_until_idle_lets_builds_end_when_something_breaks(local_site):
     site = local_site
     go = gate(site)
