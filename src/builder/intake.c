@@ -88,7 +88,9 @@ static int is_covered(Worker *worker, const Message *message, const Build *build
                                      ret_id, err);
         if (r != 0)
                 return r < 0 ? r : 0;
-        return started_ms > message->timestamp * 1000 + CLOCKS_DIFFER_MS;
+        // A start that is yet to come was before the clock was set back: it says nothing.
+        return started_ms > message->timestamp * 1000 + CLOCKS_DIFFER_MS &&
+               started_ms <= clock_wall_ms();
 }
 
 // A breaker that has opened stays so until the profile is another. 0: build it; 1: not.
