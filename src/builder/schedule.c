@@ -114,18 +114,24 @@ void job_end(Job *job, BuildEvent event, const char *reason)
 
 // ---- while Packer runs ---------------------------------------------------------------------
 
+// A phase is not worth waiting for a journal that cannot be written: others wait meanwhile.
 static void on_phase(PackerRun *run, const char *phase, void *userdata)
 {
         Job *job = userdata;
+        Worker *worker = job->worker;
         Error err = ERROR_NONE;
 
         (void)run;
-        if (job->abandoned)
+        if (job->abandoned || worker->out_of_step)
                 return;
-        if (worker_write(job->worker, &err) < 0 ||
-            store_build_phase(job->worker->store, &job->build, phase, clock_wall_ms(), &err) < 0)
+        if (worker_write(worker, &err) < 0) {
+                worker->out_of_step = true;
+                worker_block(worker, err.text);
+        } else if (store_build_phase(worker->store, &job->build, phase, clock_wall_ms(), &err) <
+                   0) {
                 log_warning("build %" PRId64 ": phase %s is not in the history: %s", job->build.id,
                             phase, err.text);
+        }
 }
 
 static void keep_result(Job *job, const PackerResult *result)
