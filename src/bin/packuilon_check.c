@@ -20,8 +20,8 @@
 #define LOW_SPACE_BYTES (UINT64_C(512) * 1024 * 1024)
 #define WORD_WIDTH 6
 // The path of a socket is 107 bytes at most (unix(7)); Packer's are
-// STATE_DIR/tmp/<build id>/packer-plugin<up to 10 digits>.
-#define STATE_DIR_MAX (107 - 5 - 36 - 14 - 10)
+// STATE_DIR/tmp/<slot>/packer-plugin<up to 10 digits>.
+#define STATE_DIR_MAX (107 - 5 - 3 - 14 - 10)
 
 // ---- lines --------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ typedef struct PackerRunSpec {
         const Config *config;
         const AuthEnv *auth;      // NULL: none; all borrowed
         const Redactor *redactor; // borrowed until the end of the run
+        unsigned folder;          // number of its TMPDIR, which no other run has at this time
         const char *template_path;
         const TemplateValues *values;
 } PackerRunSpec;

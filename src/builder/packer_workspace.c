@@ -1,12 +1,15 @@
 #include "builder/packer_workspace.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "builder/predecessors.h"
 #include "util/alloc.h"
 #include "util/fs.h"
+#include "util/log.h"
 #include "util/strutil.h"
 
 #define OWN_VARIABLES_MAX 8 // that make_environment adds
@@ -67,6 +70,7 @@ static char **make_environment(const PackerRunSpec *spec, const char *tmp_dir)
         set_var(vars, xasprintf(PREDECESSOR_BUILD_ID "=%s", spec->values->build_id));
         set_var(vars, xasprintf(PREDECESSOR_STATE_DIR "=%s", spec->config->global.state_dir));
         set_var(vars, xasprintf(PREDECESSOR_TARGET "=%s", target));
+        set_var(vars, xasprintf(PREDECESSOR_FOLDER "=%u", spec->folder));
         return vars;
 }
 
@@ -105,10 +109,26 @@ static int write_build_file(const PackerRunSpec *spec, const RenderedTemplate *r
         return 0;
 }
 
+static int make_tmp_dir(const PackerRunSpec *spec, PackerWorkspace *workspace, Error *err)
+{
+        char *path = xasprintf("%s/" PACKER_TMP_FOLDER "/%u", spec->config->global.state_dir,
+                               spec->folder);
+        int r;
+
+        workspace->tmp_dir = path;
+        if (mkdir(path, 0700) == 0)
+                return 0;
+        if (errno == ENOENT) {
+                r = fs_make_dirs(path, 0700, err);
+                if (r < 0)
+                        return r;
+        }
+        return fs_empty_dir(path, err);
+}
+
 static int fill(const PackerRunSpec *spec, PackerWorkspace *workspace, Error *err)
 {
         _cleanup_(rendered_template_done) RenderedTemplate rendered = {0};
-        _cleanup_free_ char *tmp_root = fs_join(spec->config->global.state_dir, "tmp");
         int r;
 
         workspace->image_file = identity_file_name(spec->values->name);
@@ -119,15 +139,9 @@ static int fill(const PackerRunSpec *spec, PackerWorkspace *workspace, Error *er
         r = write_build_file(spec, &rendered, workspace, err);
         if (r < 0)
                 return r;
-        workspace->tmp_dir = fs_join(tmp_root, spec->values->build_id);
-        if (mkdir(workspace->tmp_dir, 0700) < 0 && errno == ENOENT) {
-                r = fs_make_dirs(tmp_root, 0700, err);
-                if (r < 0)
-                        return r;
-                (void)mkdir(workspace->tmp_dir, 0700);
-        }
-        if (access(workspace->tmp_dir, W_OK | X_OK) < 0)
-                return error_sys(err, "cannot make the build's folder %s", workspace->tmp_dir);
+        r = make_tmp_dir(spec, workspace, err);
+        if (r < 0)
+                return r;
         workspace->envp = make_environment(spec, workspace->tmp_dir);
         return 0;
 }
@@ -147,8 +161,9 @@ int packer_workspace_make(const PackerRunSpec *spec, PackerWorkspace *ret, Error
 
 void packer_workspace_done(PackerWorkspace *workspace)
 {
-        if (workspace->tmp_dir)
-                (void)fs_remove_tree(workspace->tmp_dir, NULL);
+        // What cannot be removed now the next run finds and names.
+        if (workspace->tmp_dir && fs_empty_dir(workspace->tmp_dir, NULL) < 0)
+                log_debug("%s is not empty", workspace->tmp_dir);
         free(workspace->image_file);
         free(workspace->template_name);
         free(workspace->tmp_dir);
@@ -156,4 +171,17 @@ void packer_workspace_done(PackerWorkspace *workspace)
         strv_free(workspace->argv);
         strv_free(workspace->envp);
         *workspace = (PackerWorkspace){0};
+}
+
+void packer_workspace_tidy(const char *state_dir)
+{
+        _cleanup_free_ char *root = fs_join(state_dir, PACKER_TMP_FOLDER);
+        const struct dirent *entry;
+        DIR *dir = opendir(root);
+
+        if (!dir)
+                return;
+        while ((entry = readdir(dir)))
+                (void)unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR); // fails unless it is empty
+        (void)closedir(dir);
 }

@@ -25,7 +25,7 @@ typedef struct Predecessor {
         pid_t pid;
         int pidfd;
         char *target;
-        char *build_id;
+        char *folder;
         sd_event_source *gone;
 } Predecessor;
 
@@ -86,24 +86,24 @@ static void predecessor_free(Predecessor *one)
         if (one->pidfd >= 0)
                 (void)close(one->pidfd);
         free(one->target);
-        free(one->build_id);
+        free(one->folder);
         free(one);
 }
 DEFINE_CLEANUP(Predecessor, predecessor_free)
 
-static bool has_process(const Predecessors *all, const char *build_id)
+static bool has_process(const Predecessors *all, const char *folder)
 {
         for (const Predecessor *one = all->first; one; one = one->next) {
-                if (strcmp(one->build_id, build_id) == 0)
+                if (strcmp(one->folder, folder) == 0)
                         return true;
         }
         return false;
 }
 
-static void remove_folder(const Predecessors *all, const char *build_id)
+static void remove_folder(const Predecessors *all, const char *folder)
 {
         _cleanup_free_ char *root = fs_join(all->state_dir, "tmp");
-        _cleanup_free_ char *path = fs_join(root, build_id);
+        _cleanup_free_ char *path = fs_join(root, folder);
         Error err = ERROR_NONE;
 
         if (fs_remove_tree(path, &err) < 0)
@@ -126,10 +126,10 @@ static bool has_leader(pid_t pid)
         return pidfd >= 0 && poll(&ended, 1, 0) == 0;
 }
 
-static void kill_leaderless(const Predecessors *all, const char *build_id)
+static void kill_leaderless(const Predecessors *all, const char *folder)
 {
         for (const Predecessor *one = all->first; one; one = one->next) {
-                if (strcmp(one->build_id, build_id) == 0 && !has_leader(one->pid))
+                if (strcmp(one->folder, folder) == 0 && !has_leader(one->pid))
                         send_signal(one, SIGKILL);
         }
 }
@@ -145,11 +145,11 @@ static int on_process_gone(sd_event_source *source, int fd, uint32_t events, voi
         for (at = &all->first; *at != one; at = &(*at)->next)
                 ;
         *at = one->next;
-        if (!has_process(all, one->build_id)) {
+        if (!has_process(all, one->folder)) {
                 log_info("what was left of the build of %s is gone", one->target);
-                remove_folder(all, one->build_id);
+                remove_folder(all, one->folder);
         } else {
-                kill_leaderless(all, one->build_id);
+                kill_leaderless(all, one->folder);
         }
         predecessor_free(one);
         all->on_gone(all->userdata);
@@ -160,7 +160,7 @@ static int examine(Predecessors *all, sd_event *event, pid_t pid, Error *err)
 {
         _cleanup_(predecessor_free_p) Predecessor *one = xcalloc(1, sizeof *one);
         _cleanup_buf_ Buf environment = BUF_INIT(ENVIRON_MAX);
-        const char *state_dir, *target, *build_id;
+        const char *state_dir, *target, *folder;
         int r;
 
         one->pidfd = (int)syscall(SYS_pidfd_open, pid, 0); // before we look: it is this one then
@@ -168,14 +168,14 @@ static int examine(Predecessors *all, sd_event *event, pid_t pid, Error *err)
                 return 0; // gone, or not ours to see
         state_dir = find_variable(&environment, PREDECESSOR_STATE_DIR);
         target = find_variable(&environment, PREDECESSOR_TARGET);
-        build_id = find_variable(&environment, PREDECESSOR_BUILD_ID);
-        if (!state_dir || strcmp(state_dir, all->state_dir) != 0 || !target || !build_id ||
-            strchr(build_id, '/') || *build_id == '.')
+        folder = find_variable(&environment, PREDECESSOR_FOLDER);
+        if (!state_dir || strcmp(state_dir, all->state_dir) != 0 || !target || !folder ||
+            !isdigit((unsigned char)*folder) || strchr(folder, '/'))
                 return 0;
         one->all = all;
         one->pid = pid;
         one->target = xstrdup(target);
-        one->build_id = xstrdup(build_id);
+        one->folder = xstrdup(folder);
         r = sd_event_add_io(event, &one->gone, one->pidfd, EPOLLIN, on_process_gone, one);
         if (r < 0)
                 return error_set(err, -r, "cannot watch process %d: %s", (int)pid, strerror(-r));
@@ -272,6 +272,13 @@ bool predecessors_hold(const Predecessors *predecessors, const char *image,
                         return true;
         }
         return false;
+}
+
+bool predecessors_use_folder(const Predecessors *predecessors, unsigned folder)
+{
+        _cleanup_free_ char *name = xasprintf("%u", folder);
+
+        return has_process(predecessors, name);
 }
 
 void predecessors_free(Predecessors *predecessors)

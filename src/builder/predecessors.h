@@ -14,8 +14,9 @@
 
 // Variables of each Packer's environment by which it is known later.
 #define PREDECESSOR_STATE_DIR "PACKUILON_STATE_DIR"
-#define PREDECESSOR_TARGET "PACKUILON_TARGET"     // see predecessor_target
-#define PREDECESSOR_BUILD_ID "PACKUILON_BUILD_ID" // also the name of its TMPDIR
+#define PREDECESSOR_TARGET "PACKUILON_TARGET" // see predecessor_target
+#define PREDECESSOR_BUILD_ID "PACKUILON_BUILD_ID"
+#define PREDECESSOR_FOLDER "PACKUILON_FOLDER" // number of its TMPDIR, STATE_DIR/tmp/<number>
 
 typedef struct Predecessors Predecessors;
 
@@ -31,6 +32,9 @@ int predecessors_find(sd_event *event, const char *state_dir, int64_t grace_seco
 // True while one works on this image and template.
 bool predecessors_hold(const Predecessors *predecessors, const char *image,
                        const char *template_path);
+
+// True while one has that TMPDIR.
+bool predecessors_use_folder(const Predecessors *predecessors, unsigned folder);
 
 void predecessors_free(Predecessors *predecessors);
 DEFINE_CLEANUP(Predecessors, predecessors_free)

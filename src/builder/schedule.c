@@ -197,6 +197,24 @@ static void take_plan(Build *build, const BuildPlan *plan)
         replace_string(&build->source_image, plan->source_image);
 }
 
+static bool uses_folder(const Worker *worker, unsigned folder)
+{
+        for (const Job *job = worker->jobs; job; job = job->next) {
+                if (job->run && job->folder == folder)
+                        return true;
+        }
+        return predecessors_use_folder(worker->predecessors, folder);
+}
+
+static unsigned free_folder(const Worker *worker)
+{
+        unsigned folder = 0;
+
+        while (uses_folder(worker, folder))
+                folder++;
+        return folder;
+}
+
 static int run_packer(Job *job, const BuildPlan *plan, Error *err)
 {
         static const PackerRunCallbacks callbacks = {on_phase, on_end};
@@ -209,6 +227,7 @@ static int run_packer(Job *job, const BuildPlan *plan, Error *err)
         const PackerRunSpec spec = {.config = worker->config,
                                     .auth = worker->config->build.auth_file ? &worker->auth : NULL,
                                     .redactor = worker->redactor,
+                                    .folder = free_folder(worker),
                                     .template_path = job->build.template,
                                     .values = &values};
         int r = load_auth(worker, err);
@@ -220,6 +239,7 @@ static int run_packer(Job *job, const BuildPlan *plan, Error *err)
                 return r;
         worker->n_running++;
         job->stage = JOB_RUNNING;
+        job->folder = spec.folder;
         job->build.pid = packer_run_pid(job->run);
         replace_string(&job->build.log_path, packer_run_log_path(job->run));
         return 0;

@@ -6,6 +6,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "builder/log_keeper.h"
+#include "builder/packer_workspace.h"
 #include "builder/worker_internal.h"
 #include "util/alloc.h"
 #include "util/clock.h"
@@ -14,6 +15,8 @@
 
 #define IDLE_CHECK_USEC 100000ULL
 #define IDLE_CHECKS 2 // a delivery may be on its way at the first
+// Builds of a blink are journalled and acknowledged many at a time: the next must be here by then.
+#define PREFETCH_PER_SLOT 8
 #define LOCK_WAIT_MS 2000
 #define LOCK_RETRY_USEC 20000
 #define KEEP_SECONDS (6 * 3600ULL)
@@ -411,9 +414,9 @@ int worker_connect(Worker *worker, Error *err)
                 consumer_free(TAKE_PTR(worker->consumer));
                 worker->connected = false;
         }
-        // Twice the slots: while builds of a blink run, the next are here already.
-        r = consumer_new(config, worker->store, worker->event, 2 * config->build.slots, &callbacks,
-                         worker, &worker->consumer, err);
+        r = consumer_new(config, worker->store, worker->event,
+                         PREFETCH_PER_SLOT * config->build.slots, &callbacks, worker,
+                         &worker->consumer, err);
         // What would only go back is not asked for.
         if (r == 0 && (worker->draining || worker_is_blocked(worker)))
                 consumer_pause(worker->consumer);
@@ -494,8 +497,10 @@ void worker_free(Worker *worker)
                 predecessors_free(worker->predecessors);
         if (worker->store)
                 store_close(worker->store);
-        if (worker->lock_fd >= 0)
+        if (worker->lock_fd >= 0) {
+                packer_workspace_tidy(worker->config->global.state_dir);
                 (void)close(worker->lock_fd);
+        }
         auth_env_done(&worker->auth);
         redactor_free(worker->redactor);
         free(worker->block_reason);

@@ -30,6 +30,7 @@ typedef struct Job {
         Build build;
         JobStage stage;
         PackerRun *run;      // while JOB_RUNNING
+        unsigned folder;     // number of its TMPDIR, while JOB_RUNNING
         bool journalled;     // its row is on disk
         bool abandoned;      // what comes of its run counts for nothing
         PackerResult result; // from JOB_ENDED on; its strings are the two below

@@ -221,6 +221,18 @@ int fs_remove_tree(const char *path, Error *err)
         return 0;
 }
 
+int fs_empty_dir(const char *path, Error *err)
+{
+        int folder = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        int r = folder < 0 ? -errno : remove_content(folder, 1);
+
+        if (r < 0) {
+                errno = -r;
+                return error_sys(err, "cannot empty %s", path);
+        }
+        return 0;
+}
+
 int fs_lock(const char *path, int *ret_fd, Error *err)
 {
         _cleanup_close_ int fd =

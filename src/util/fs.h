@@ -28,6 +28,9 @@ int fs_make_dirs(const char *path, mode_t mode, Error *err) must_check;
 // Removes a folder and everything in it, without following links; a missing one is success.
 int fs_remove_tree(const char *path, Error *err);
 
+// The same with all that is in a folder; the folder stays.
+int fs_empty_dir(const char *path, Error *err) must_check;
+
 #define FS_LOCKED 1
 
 // Takes an exclusive lock (flock) on a file, which is made if absent and left behind. FS_LOCKED

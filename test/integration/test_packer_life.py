@@ -121,7 +121,7 @@ def test_script_that_ignores_term_does_not_outlive_its_build(local_site):
     assert not packer.server.exists(), "Packer cleaned up"
     wait_for(lambda: not is_alive(script), "the script is gone")
     packer.wait_gone()
-    assert not list((local_site.state_dir / "tmp").iterdir())
+    assert not list((local_site.state_dir / "tmp").glob("*/*"))
 
 
 def test_real_packer_that_cannot_end_is_killed_with_all_it_started(local_site):
@@ -164,7 +164,7 @@ def test_real_packer_cleans_up_when_the_worker_is_killed(local_site):
     (interrupted,) = local_site.builds("interrupted")
     assert interrupted.id == build.id
     packer.wait_gone()
-    assert not list((local_site.state_dir / "tmp").iterdir())
+    assert not list((local_site.state_dir / "tmp").glob("*/*"))
 
 
 def test_talkative_packer_cleans_up_when_the_worker_is_killed(local_site):
