@@ -61,6 +61,11 @@ static void on_delivery(Consumer *consumer, Delivery *delivery, void *userdata)
 {
         Returning *returning = userdata;
 
+        if (returning->n_seen == returning->n_expected) {
+                // Put aside since we began, perhaps one of those that we have just sent back.
+                consumer_requeue(consumer, delivery);
+                return;
+        }
         (void)sd_event_source_set_time_relative(returning->stall, STALL_SECONDS * USEC_PER_SECOND);
         returning->n_seen++;
         if (returning->err.code ||
