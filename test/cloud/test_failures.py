@@ -88,8 +88,8 @@ def test_wrong_password(site, cloud):
     site.change("nubesvms")
     worker = site.worker()
     worker.wait_log("taking no builds until this is mended")
-    (build,) = site.builds()
-    assert build.state == "queued"
+    # Between two attempts, which are a second apart.
+    build = site.wait_build(lambda build: build.state == "queued" and build.reason)
     assert "Authentication failed" in build.reason
     path.write_text(openrc)
     (build,) = site.wait_state("failed")
