@@ -31,6 +31,23 @@ void message_free(Message *message)
         free(message);
 }
 
+void message_copy(const Message *from, Message *to)
+{
+        *to = (Message){.body = xmalloc(from->body_len + 1),
+                        .body_len = from->body_len,
+                        .message_id =
+                                from->message_id ? xstrdup(from->message_id) : message_new_id(),
+                        .app_id = xstrdup(from->app_id),
+                        .entry = xstrdup(from->entry),
+                        .content_id = xstrdup(from->content_id),
+                        .changes = xstrdup(from->changes),
+                        .reason = xstrdup(from->reason),
+                        .timestamp = from->timestamp};
+        if (from->body_len)
+                memcpy(to->body, from->body, from->body_len);
+        to->body[from->body_len] = '\0';
+}
+
 char *message_new_id(void)
 {
         uint8_t b[UUID_BYTES];

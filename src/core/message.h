@@ -27,6 +27,10 @@ typedef struct Message {
 
 void message_done(Message *message);
 void message_free(Message *message);
+
+// A copy of all of it, with a new message_id if it has none; *to is overwritten.
+void message_copy(const Message *from, Message *to);
+
 DEFINE_CLEANUP(Message, message_free)
 #define _cleanup_message_ _cleanup_(message_free_p)
 

@@ -8,24 +8,26 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "net/amqp_dropper.h"
 #include "net/amqp_link.h"
 #include "net/amqp_message.h"
-#include "net/amqp_mover.h"
+#include "net/amqp_sender.h"
 #include "net/queue_transport.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/log.h"
 
 #define CONSUME_CHANNEL 1
-#define MOVE_CHANNEL 2 // and the next
+#define SEND_CHANNEL 2 // and the next
+#define DROP_CHANNEL 4
 #define CONSUMER_TAG "packuilon"
 #define FRAMES_PER_TURN 64 // then the loop's other sources have a turn
 
 #define USEC_PER_SECOND 1000000ULL
-// Both sides must hear from the other in twice this time. We send at each half of it.
+// Both sides must hear from the other in twice this time; the broker may want it shorter. We send
+// at each half of it.
 #define HEARTBEAT_SECONDS 60
-#define HEARTBEAT_USEC (HEARTBEAT_SECONDS / 2 * USEC_PER_SECOND)
-#define HEARTBEAT_ACCURACY_USEC (5 * USEC_PER_SECOND)
+#define HEARTBEAT_ACCURACY_USEC (USEC_PER_SECOND / 4)
 
 #define BACKOFF_MIN_USEC (1 * USEC_PER_SECOND)
 #define BACKOFF_MAX_USEC (60 * USEC_PER_SECOND)
@@ -58,7 +60,8 @@ typedef struct AmqpConsumer {
         AmqpDelivery *incoming; // once its properties are here
         Content content;
 
-        Mover mover;
+        Sender sender;
+        Dropper dropper;
         Delivery **unmoved; // go back to their queue when `retry` says so
         size_t n_unmoved;
 
@@ -104,7 +107,8 @@ static uint64_t backoff_usec(unsigned attempts)
 
 static void forget_deliveries(AmqpConsumer *consumer)
 {
-        mover_reset(&consumer->mover);
+        sender_reset(&consumer->sender);
+        dropper_reset(&consumer->dropper);
         while (consumer->n_unmoved)
                 delivery_free(consumer->unmoved[--consumer->n_unmoved]);
         if (consumer->incoming)
@@ -144,6 +148,14 @@ static void break_later(AmqpConsumer *consumer, const Error *why)
         turn_soon(consumer);
 }
 
+static void arm_heartbeat(AmqpConsumer *consumer)
+{
+        int seconds = link_heartbeat(&consumer->link);
+
+        if (seconds > 0)
+                arm(consumer->heartbeat, (unsigned)seconds * USEC_PER_SECOND / 2);
+}
+
 static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *userdata);
 
 static int open_link(AmqpConsumer *consumer, Error *err)
@@ -181,7 +193,7 @@ static int on_connect_time(sd_event_source *source, uint64_t usec, void *userdat
         consumer->connected = true;
         consumer->connection++;
         consumer->connected_ms = clock_mono_ms();
-        arm(consumer->heartbeat, HEARTBEAT_USEC);
+        arm_heartbeat(consumer);
         turn_soon(consumer); // deliveries may have come with the answers
         consumer->base.callbacks.on_connection(&consumer->base, NULL, consumer->base.userdata);
         return 0;
@@ -234,16 +246,16 @@ static void amqp_consumer_move(Consumer *base, Delivery *delivery, const char *s
                 delivery_free(delivery);
                 return;
         }
-        if (mover_move(&consumer->mover, delivery, queue, reason, &err) < 0)
+        if (sender_move(&consumer->sender, delivery, queue, reason, &err) < 0)
                 break_later(consumer, &err);
         turn_soon(consumer); // frames may have come with the answers
 }
 
-static void on_moved(Delivery *delivery, MoveResult result, const Error *err, void *userdata)
+static void on_moved(Delivery *delivery, const Error *err, void *userdata)
 {
         AmqpConsumer *consumer = userdata;
 
-        if (result == MOVE_DONE) {
+        if (!err) {
                 amqp_consumer_ack(&consumer->base, delivery);
                 return;
         }
@@ -314,6 +326,55 @@ static int on_properties(AmqpConsumer *consumer, const amqp_frame_t *frame)
                               size > MESSAGE_MAX_BYTES ? OVERSIZE_KEEP : (size_t)size);
 }
 
+// ---- messages of the caller's -------------------------------------------------------------
+
+static void amqp_consumer_send(Consumer *base, const Message *message, const SendSpec *spec,
+                               uint64_t token)
+{
+        AmqpConsumer *consumer = to_amqp(base);
+        _cleanup_free_ char *queue = xasprintf("%s%s", consumer->queue, spec->suffix);
+        const char *return_to = spec->return_after_ms ? consumer->queue : NULL;
+        Error err = ERROR_NONE;
+
+        if (!consumer->connected || consumer->link.lost)
+                return;
+        if (sender_send(&consumer->sender, message, queue, return_to, spec->return_after_ms, token,
+                        &err) < 0)
+                break_later(consumer, &err);
+        turn_soon(consumer); // frames may have come with the answers
+}
+
+static void on_sent(uint64_t token, const Error *err, void *userdata)
+{
+        AmqpConsumer *consumer = userdata;
+
+        if (!consumer->closing && consumer->base.callbacks.on_sent)
+                consumer->base.callbacks.on_sent(&consumer->base, token, err,
+                                                 consumer->base.userdata);
+}
+
+static void amqp_consumer_drop(Consumer *base, const char *suffix, uint64_t token)
+{
+        AmqpConsumer *consumer = to_amqp(base);
+        _cleanup_free_ char *queue = xasprintf("%s%s", consumer->queue, suffix);
+        Error err = ERROR_NONE;
+
+        if (!consumer->connected || consumer->link.lost)
+                return;
+        if (dropper_drop(&consumer->dropper, queue, token, &err) < 0)
+                break_later(consumer, &err);
+        turn_soon(consumer);
+}
+
+static void on_dropped(uint64_t token, int64_t n, const Error *err, void *userdata)
+{
+        AmqpConsumer *consumer = userdata;
+
+        if (!consumer->closing && consumer->base.callbacks.on_dropped)
+                consumer->base.callbacks.on_dropped(&consumer->base, token, n, err,
+                                                    consumer->base.userdata);
+}
+
 // ---- frames -------------------------------------------------------------------------------
 
 static int out_of_order(const AmqpConsumer *consumer, Error *err)
@@ -370,11 +431,13 @@ static int on_frame(AmqpConsumer *consumer, const amqp_frame_t *frame, Error *er
         amqp_method_number_t method =
                 frame->frame_type == AMQP_FRAME_METHOD ? frame->payload.method.id : 0;
 
-        if (frame->channel == MOVE_CHANNEL)
-                return mover_on_frame(&consumer->mover, frame, err);
+        if (frame->channel == SEND_CHANNEL)
+                return sender_on_frame(&consumer->sender, frame, err);
+        if (frame->channel == DROP_CHANNEL)
+                return dropper_on_frame(&consumer->dropper, frame, err);
         if (method == AMQP_CONNECTION_BLOCKED_METHOD || method == AMQP_CONNECTION_UNBLOCKED_METHOD)
-                return mover_set_blocked(&consumer->mover, method == AMQP_CONNECTION_BLOCKED_METHOD,
-                                         err);
+                return sender_set_blocked(&consumer->sender,
+                                          method == AMQP_CONNECTION_BLOCKED_METHOD, err);
         if (frame->channel != CONSUME_CHANNEL)
                 return 0;
         return method ? on_consume_method(consumer, &frame->payload.method, err)
@@ -427,7 +490,8 @@ static int on_heartbeat_time(sd_event_source *source, uint64_t usec, void *userd
         Error err = ERROR_NONE;
 
         (void)usec;
-        arm(source, HEARTBEAT_USEC);
+        (void)source;
+        arm_heartbeat(consumer);
         if (link_send_heartbeat(&consumer->link, &err) < 0)
                 lose(consumer, &err);
         else
@@ -473,7 +537,7 @@ static void finish_moves(AmqpConsumer *consumer)
         int r = 1;
 
         consumer->closing = true;
-        while (r > 0 && consumer->mover.sent && !consumer->link.lost) {
+        while (r > 0 && consumer->sender.sent && !consumer->link.lost) {
                 r = link_next_frame(&consumer->link, &frame, NULL);
                 if (r == 0) {
                         int64_t left = deadline - clock_mono_ms();
@@ -511,6 +575,8 @@ static const ConsumerOps amqp_consumer_ops = {
         .pause = amqp_consumer_pause,
         .resume = amqp_consumer_resume,
         .move = amqp_consumer_move,
+        .send = amqp_consumer_send,
+        .drop = amqp_consumer_drop,
         .free = amqp_consumer_free,
 };
 
@@ -542,6 +608,7 @@ static int add_sources(AmqpConsumer *consumer, Error *err)
 int consumer_new_amqp(const Config *config, sd_event *event, unsigned prefetch,
                       const Consumer *base, Consumer **ret, Error *err)
 {
+        static const SenderCallbacks sender_callbacks = {on_moved, on_sent};
         AmqpConsumer *consumer = xcalloc(1, sizeof *consumer);
         int r;
 
@@ -551,7 +618,8 @@ int consumer_new_amqp(const Config *config, sd_event *event, unsigned prefetch,
         consumer->event = sd_event_ref(event);
         consumer->queue = xstrdup(config->global.queue);
         consumer->prefetch = (uint16_t)MIN(MAX(prefetch, 1U), (unsigned)UINT16_MAX);
-        mover_init(&consumer->mover, &consumer->link, MOVE_CHANNEL, on_moved, consumer);
+        sender_init(&consumer->sender, &consumer->link, SEND_CHANNEL, &sender_callbacks, consumer);
+        dropper_init(&consumer->dropper, &consumer->link, DROP_CHANNEL, on_dropped, consumer);
         r = add_sources(consumer, err);
         if (r < 0) {
                 amqp_consumer_free(&consumer->base);

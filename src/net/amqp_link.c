@@ -12,6 +12,7 @@
 #define HOST_NAME_SIZE (HOST_NAME_MAX + 1)
 #define REPLY_PRECONDITION_FAILED 406
 #define REPLY_NOT_FOUND 404
+#define DAY_MS (INT64_C(24) * 60 * 60 * 1000)
 #define FRAME_OVERHEAD 8 // of a body frame: seven bytes in front, one behind
 
 // ---- time ---------------------------------------------------------------------------------
@@ -213,6 +214,23 @@ int link_ensure_queue(AmqpLink *link, amqp_channel_t channel, const char *queue,
         return link_check_reply(link, reply, what, err);
 }
 
+int link_declare_returning(AmqpLink *link, amqp_channel_t channel, const char *queue,
+                           const char *return_to, Error *err)
+{
+        amqp_table_entry_t arguments[] = {
+                text_entry("x-dead-letter-exchange", ""), // the default one: it routes to a queue
+                text_entry("x-dead-letter-routing-key", return_to),
+                {.key = amqp_cstring_bytes("x-expires"),
+                 .value = {.kind = AMQP_FIELD_KIND_I64,
+                           .value.i64 = RETURNING_QUEUE_DAYS * DAY_MS}}};
+        amqp_queue_declare_t declare = {.queue = amqp_cstring_bytes(queue),
+                                        .durable = 1,
+                                        .nowait = 1,
+                                        .arguments = {ELEMENTSOF(arguments), arguments}};
+
+        return link_send(link, channel, AMQP_QUEUE_DECLARE_METHOD, &declare, err);
+}
+
 int link_set_prefetch(AmqpLink *link, amqp_channel_t channel, uint16_t prefetch, Error *err)
 {
         limit_request(link);
@@ -274,6 +292,11 @@ int link_send(AmqpLink *link, amqp_channel_t channel, amqp_method_number_t metho
               Error *err)
 {
         return check_sent(link, amqp_send_method(link->conn, channel, method, fields), err);
+}
+
+int link_heartbeat(const AmqpLink *link)
+{
+        return amqp_get_heartbeat(link->conn);
 }
 
 int link_send_heartbeat(AmqpLink *link, Error *err)

@@ -57,6 +57,13 @@ int link_find_queue(AmqpLink *link, amqp_channel_t channel, const char *queue, i
 int link_ensure_queue(AmqpLink *link, amqp_channel_t channel, const char *queue,
                       Error *err) must_check;
 
+// Declares a durable queue whose messages go to queue `return_to` when they expire, and that
+// vanishes when nobody has declared it for RETURNING_QUEUE_DAYS. It does not wait for the answer:
+// if there is one of that name with other settings, the broker closes the channel.
+#define RETURNING_QUEUE_DAYS 45 // far beyond the longest LEASE; RabbitMQ takes 49 at most
+int link_declare_returning(AmqpLink *link, amqp_channel_t channel, const char *queue,
+                           const char *return_to, Error *err) must_check;
+
 int link_set_prefetch(AmqpLink *link, amqp_channel_t channel, uint16_t prefetch,
                       Error *err) must_check;
 int link_consume(AmqpLink *link, amqp_channel_t channel, const char *queue, const char *tag,
@@ -71,6 +78,8 @@ void link_release(AmqpLink *link, amqp_channel_t channel);
 
 int link_send(AmqpLink *link, amqp_channel_t channel, amqp_method_number_t method, void *fields,
               Error *err) must_check;
+// The interval agreed on with the broker, seconds; 0: none.
+int link_heartbeat(const AmqpLink *link);
 int link_send_heartbeat(AmqpLink *link, Error *err) must_check;
 
 // To the default exchange, with `mandatory`.

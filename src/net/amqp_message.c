@@ -1,6 +1,8 @@
 #include "net/amqp_message.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "util/alloc.h"
@@ -170,6 +172,14 @@ void properties_with_reason(const amqp_basic_properties_t *original, const char 
                     !key_is(kept.entries[at].key, HEADER_REASON))
                         ret->headers[table->num_entries++] = kept.entries[at];
         }
+}
+
+void properties_expire(OutgoingProperties *properties, int64_t after_ms,
+                       char text[static EXPIRATION_SIZE])
+{
+        (void)snprintf(text, EXPIRATION_SIZE, "%" PRId64, after_ms);
+        properties->properties._flags |= AMQP_BASIC_EXPIRATION_FLAG;
+        properties->properties.expiration = amqp_cstring_bytes(text);
 }
 
 // ---- content in frames --------------------------------------------------------------------

@@ -34,6 +34,11 @@ void message_from_properties(const amqp_basic_properties_t *properties, Message 
 void properties_with_reason(const amqp_basic_properties_t *original, const char *reason,
                             const char *message_id, OutgoingProperties *ret);
 
+// The broker takes it out of its queue after this time. `text` is filled and borrowed.
+#define EXPIRATION_SIZE 24
+void properties_expire(OutgoingProperties *properties, int64_t after_ms,
+                       char text[static EXPIRATION_SIZE]);
+
 // ---- content in frames --------------------------------------------------------------------
 
 typedef enum ContentState {

@@ -42,23 +42,6 @@ static LocalPublisher *to_local(Publisher *publisher)
         return CONTAINER_OF(publisher, LocalPublisher, base);
 }
 
-static void copy_message(const Message *from, Message *to)
-{
-        *to = (Message){.body = xmalloc(from->body_len + 1),
-                        .body_len = from->body_len,
-                        .message_id =
-                                from->message_id ? xstrdup(from->message_id) : message_new_id(),
-                        .app_id = xstrdup(from->app_id),
-                        .entry = xstrdup(from->entry),
-                        .content_id = xstrdup(from->content_id),
-                        .changes = xstrdup(from->changes),
-                        .reason = xstrdup(from->reason),
-                        .timestamp = from->timestamp};
-        if (from->body_len)
-                memcpy(to->body, from->body, from->body_len);
-        to->body[from->body_len] = '\0';
-}
-
 static int push_pending(LocalPublisher *publisher, Error *err)
 {
         int r = store_begin(publisher->store, err);
@@ -125,7 +108,7 @@ static int local_send(Publisher *base, const Message *message, uint64_t token, E
                         return r;
         }
         pending = &publisher->pending[publisher->n_pending++];
-        copy_message(message, &pending->message);
+        message_copy(message, &pending->message);
         pending->token = token;
         publisher->pending_bytes += message->body_len;
         return 0;

@@ -82,6 +82,23 @@ void consumer_move(Consumer *consumer, Delivery *delivery, const char *suffix, c
         consumer->ops->move(consumer, delivery, suffix, reason);
 }
 
+bool consumer_has_broker(const Consumer *consumer)
+{
+        return consumer->ops->send;
+}
+
+void consumer_send(Consumer *consumer, const Message *message, const SendSpec *spec, uint64_t token)
+{
+        if (consumer->ops->send)
+                consumer->ops->send(consumer, message, spec, token);
+}
+
+void consumer_drop(Consumer *consumer, const char *suffix, uint64_t token)
+{
+        if (consumer->ops->drop)
+                consumer->ops->drop(consumer, suffix, token);
+}
+
 void delivery_free(Delivery *delivery)
 {
         message_done(&delivery->message);

@@ -66,6 +66,12 @@ typedef struct ConsumerCallbacks {
         // Connected (err NULL) or lost, with the reason. Deliveries of a lost connection come again
         // from the queue: the callee forgets those it has not acked.
         void (*on_connection)(Consumer *consumer, const Error *err, void *userdata);
+        // The fate of consumer_send: err NULL means that the broker has it safe.
+        void (*on_sent)(Consumer *consumer, uint64_t token, const Error *err, void *userdata);
+        // The answer to consumer_drop: err NULL means that `n` messages were there and are gone;
+        // DROPPED_NO_QUEUE: there is no such queue.
+        void (*on_dropped)(Consumer *consumer, uint64_t token, int64_t n, const Error *err,
+                           void *userdata);
 } ConsumerCallbacks;
 
 // Attaches to the event loop and starts to connect; reconnects for ever with growing delay
@@ -93,6 +99,28 @@ void consumer_resume(Consumer *consumer);
 // header x-packuilon-reason: published, confirmed, and only then acked. If that fails the delivery
 // is requeued. Consumes the delivery object.
 void consumer_move(Consumer *consumer, Delivery *delivery, const char *suffix, const char *reason);
+
+// ---- the consumer's own messages ------------------------------------------------------------
+
+// True if the queue is a broker's, and the calls below do something. The local queue is a table of
+// the store: what is there is safe, and has its queue, already.
+bool consumer_has_broker(const Consumer *consumer);
+
+typedef struct SendSpec {
+        const char *suffix;      // of the queue "<QUEUE><suffix>"
+        int64_t return_after_ms; // 0: it stays there
+} SendSpec;
+
+// Sends a copy of the message to another queue, which is made if absent; on_sent tells its fate,
+// perhaps before this returns. With return_after_ms it comes to QUEUE by itself after that time,
+// unless it is dropped before. Such a queue vanishes when nothing was sent there for weeks. Does nothing while there is no connection; and when the connection is lost what has had no
+// answer gets none: whether the broker has it is then unknown.
+void consumer_send(Consumer *consumer, const Message *message, const SendSpec *spec,
+                   uint64_t token);
+
+// Empties the queue "<QUEUE><suffix>" and tells by on_dropped; without a connection as above.
+#define DROPPED_NO_QUEUE (-1)
+void consumer_drop(Consumer *consumer, const char *suffix, uint64_t token);
 
 // ---- looking ------------------------------------------------------------------------------
 

@@ -139,7 +139,8 @@ static int on_input(sd_event_source *source, int fd, uint32_t revents, void *use
 static int watch(Watcher *watcher, const Config *config, unsigned prefetch, Store *store,
                  Error *err)
 {
-        static const ConsumerCallbacks callbacks = {on_delivery, on_connection};
+        static const ConsumerCallbacks callbacks = {.on_delivery = on_delivery,
+                                                    .on_connection = on_connection};
         int r = consumer_new(config, store, watcher->event, prefetch, &callbacks, watcher,
                              &watcher->consumer, err);
 

@@ -95,7 +95,8 @@ static int tear_down(void **state)
 
 static void start_consumer(Rig *rig, unsigned prefetch)
 {
-        static const ConsumerCallbacks callbacks = {on_delivery, on_connection};
+        static const ConsumerCallbacks callbacks = {.on_delivery = on_delivery,
+                                                    .on_connection = on_connection};
         Error err = ERROR_NONE;
 
         assert_ok(consumer_new(&rig->config, rig->store, rig->event, prefetch, &callbacks, rig,
@@ -244,7 +245,8 @@ static void test_publisher_without_a_folder(void **state)
         Publisher *publisher = NULL;
         Error err = ERROR_NONE;
         Consumer *consumer = NULL;
-        static const ConsumerCallbacks callbacks = {on_delivery, on_connection};
+        static const ConsumerCallbacks callbacks = {.on_delivery = on_delivery,
+                                                    .on_connection = on_connection};
 
         assert_true(publisher_open(&config, on_done, rig, &publisher, &err) < 0);
         assert_contains(err.text, nowhere);
