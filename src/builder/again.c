@@ -34,6 +34,7 @@ int worker_build_again(Worker *worker, Build *build, const Again *again, Job **r
                 return error_set(err, ENOENT, "its message is no longer in the journal");
         job = job_new(worker);
         copy_request(build, &job->build);
+        job_take_lease(job);
         job->build.build_id = message_new_id();
         job->build.attempt = build->attempt + (again->spends_attempt ? 1 : 0);
         job->build.queued_ms = now;

@@ -53,6 +53,7 @@ static int journal_build(Worker *worker, const Message *message, const BuildPlan
         int r;
 
         fill_build(&job->build, message, plan, template);
+        job_take_lease(job);
         r = store_build_insert(worker->store, &job->build, message->body, message->body_len, err);
         if (r < 0) {
                 job_free(job);
@@ -136,7 +137,7 @@ static int dismiss(Worker *worker, Job *job, const Message *message, Error *err)
         return r;
 }
 
-static int journal_builds(Worker *worker, const Message *message, const BuildPlan *plan, Error *err)
+static int journal_each(Worker *worker, const Message *message, const BuildPlan *plan, Error *err)
 {
         STRV_FOREACH (template, plan->templates) {
                 Job *job;
@@ -155,20 +156,31 @@ static int journal_builds(Worker *worker, const Message *message, const BuildPla
         return 0;
 }
 
-// True if the delivery's builds are in the journal already: its ack was lost on the way.
+static int journal_builds(Worker *worker, const Message *message, const BuildPlan *plan, Error *err)
+{
+        Lease *lease = worker->leases ? leases_take(worker->leases, message) : NULL;
+        int r = journal_each(worker, message, plan, err);
+
+        if (lease)
+                lease_unref(lease);
+        return r;
+}
+
+// 0: it is to be built. 1: its builds are in the journal, and it came again: its ack was lost on
+// the way, or its lease ran out while they went on.
 static int is_known(Worker *worker, const Message *message, Error *err)
 {
-        int64_t id;
-        int r;
+        MessageFate fate = MESSAGE_NEW;
+        int64_t id = 0;
+        int r = store_message_fate(worker->store, message->message_id, &fate, &id, err);
 
-        if (!message->message_id)
-                return 0;
-        r = store_build_find_message(worker->store, message->message_id, &id, err);
         if (r < 0)
                 return r;
-        if (r == STORE_NOT_FOUND)
+        if (fate == MESSAGE_NEW || fate == MESSAGE_GIVEN_AWAY)
                 return 0;
         log_info("message %s came again; it is build %" PRId64 " already", message->message_id, id);
+        if (fate == MESSAGE_UNFINISHED && worker->leases)
+                leases_refresh(worker->leases, message->message_id);
         return 1;
 }
 
@@ -177,6 +189,15 @@ static const char *message_name(const Message *message)
         if (message->entry)
                 return message->entry;
         return message->message_id ? message->message_id : "a message without id";
+}
+
+// Upstream's messages have neither, and both must stay the same while it is under a lease.
+static void complete(Message *message)
+{
+        if (!message->message_id)
+                message->message_id = message_new_id();
+        if (!message->timestamp)
+                message->timestamp = clock_wall_ms() / 1000;
 }
 
 static int journal(Worker *worker, const Message *message, const BuildPlan *plan, bool skipped,
@@ -215,13 +236,14 @@ void worker_take_delivery(Worker *worker, Delivery *delivery)
                 reject(worker, delivery, plan.reason);
                 return;
         }
+        complete(&delivery->message);
         // It is acked, or given back, when the turn's transaction has ended.
         delivery_list_add(&worker->journal, delivery);
         if (journal(worker, message, &plan, r == BUILD_PLAN_SKIPPED, &err) < 0)
                 worker_undo_turn(worker, &err);
 }
 
-bool worker_builds_target_of(Worker *worker, const Delivery *delivery)
+static bool builds_target_of(const Worker *worker, const Delivery *delivery)
 {
         _cleanup_(build_plan_done) BuildPlan plan = {0};
         Error err = ERROR_NONE;
@@ -238,4 +260,10 @@ bool worker_builds_target_of(Worker *worker, const Delivery *delivery)
                 }
         }
         return false;
+}
+
+bool worker_knows(Worker *worker, const Delivery *delivery)
+{
+        return (worker->leases && leases_know(worker->leases, delivery->message.message_id)) ||
+               builds_target_of(worker, delivery);
 }

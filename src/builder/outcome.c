@@ -43,7 +43,7 @@ static int keep_failed(Job *job, const char *reason, Error *err)
 {
         Worker *worker = job->worker;
         const Build *build = &job->build;
-        _cleanup_free_ char *queue = xasprintf("%s.failed", worker->config->global.queue);
+        _cleanup_free_ char *queue = xasprintf("%s" FAILED_SUFFIX, worker->config->global.queue);
         _cleanup_free_ char *body = NULL;
         Message message = {.message_id = build->message_id,
                            .entry = build->entry,
@@ -59,6 +59,7 @@ static int keep_failed(Job *job, const char *reason, Error *err)
                 return r;
         message.body = body;
         message.reason = why;
+        worker->outbox_waiting = worker->config->global.transport == TRANSPORT_AMQP;
         return store_queue_push(worker->store, queue, &message, err);
 }
 

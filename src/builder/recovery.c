@@ -43,6 +43,7 @@ static int take_up(Worker *worker, int64_t id, Error *err)
         if (build.state != BUILD_BUILDING) {
                 job = job_new(worker);
                 job->build = build;
+                job_take_lease(job);
                 job->journalled = true;
                 build = (Build){0};
                 return 0;

@@ -24,6 +24,12 @@ Job *job_new(Worker *worker)
         return job;
 }
 
+void job_take_lease(Job *job)
+{
+        if (job->worker->leases)
+                job->lease = leases_take_build(job->worker->leases, &job->build);
+}
+
 void job_free(Job *job)
 {
         Job **at = &job->worker->jobs;
@@ -36,6 +42,8 @@ void job_free(Job *job)
                 job->worker->n_running--;
                 packer_run_free(job->run);
         }
+        if (job->lease)
+                lease_unref(job->lease);
         build_done(&job->build);
         free(job->result_artifact);
         free(job->result_reason);
@@ -78,6 +86,7 @@ bool job_can_start(const Job *job)
 
         if (job->stage != JOB_WAITING || worker->draining || worker_is_blocked(worker) ||
             !worker_has_slot(worker) || !is_due(&job->build) ||
+            (job->lease && !lease_is_proven(job->lease)) ||
             predecessors_hold(worker->predecessors, job->build.image, job->build.template))
                 return false;
         for (const Job *other = worker->jobs; other; other = other->next) {
@@ -369,5 +378,5 @@ void worker_schedule(Worker *worker)
         arm_retry_timer(worker);
         worker_say_status(worker);
         if (worker->draining && !worker->n_running)
-                (void)sd_event_exit(worker->event, worker->exit_code);
+                worker_exit(worker);
 }

@@ -14,6 +14,8 @@
 #include "util/log.h"
 
 #define IDLE_CHECK_USEC 100000ULL
+#define OUTBOX_CHECK_USEC USEC_PER_SECOND
+#define EXIT_CHECK_USEC 10000ULL
 #define IDLE_CHECKS 2 // a delivery may be on its way at the first
 // Builds of a blink are journalled and acknowledged many at a time: the next must be here by then.
 #define PREFETCH_PER_SLOT 8
@@ -21,35 +23,10 @@
 #define LOCK_RETRY_USEC 20000
 #define KEEP_SECONDS (6 * 3600ULL)
 
-void delivery_list_add(DeliveryList *list, Delivery *take_delivery)
-{
-        list->items = xreallocarray(list->items, list->n + 1, sizeof(Delivery *));
-        list->items[list->n++] = take_delivery;
-}
-
-Delivery *delivery_list_pop(DeliveryList *list)
-{
-        Delivery *first;
-
-        if (!list->n)
-                return NULL;
-        first = list->items[0];
-        memmove(list->items, list->items + 1, (list->n - 1) * sizeof(Delivery *));
-        list->n--;
-        return first;
-}
-
 static void requeue_all(Worker *worker, DeliveryList *list)
 {
         for (size_t at = 0; at < list->n; at++)
                 consumer_requeue(worker->consumer, list->items[at]);
-        list->n = 0;
-}
-
-static void forget_all(DeliveryList *list)
-{
-        for (size_t at = 0; at < list->n; at++)
-                delivery_free(list->items[at]);
         list->n = 0;
 }
 
@@ -110,8 +87,23 @@ static void settle(Worker *worker)
                 if (job->stage == JOB_WRITTEN)
                         job_free(job);
         }
-        while ((delivery = delivery_list_pop(&worker->journal)))
-                consumer_ack(worker->consumer, delivery);
+        while ((delivery = delivery_list_pop(&worker->journal))) {
+                if (worker->leases)
+                        leases_ack(worker->leases, delivery);
+                else
+                        consumer_ack(worker->consumer, delivery);
+        }
+        // Else some jobs are not there, and their leases would be taken for done with.
+        if (worker->leases && !worker->out_of_step)
+                leases_committed(worker->leases);
+        outbox_send(worker);
+}
+
+static int commit(Worker *worker, Error *err)
+{
+        int r = worker->leases ? leases_write(worker->leases, err) : 0;
+
+        return r < 0 ? r : store_commit(worker->store, err);
 }
 
 static int on_commit(sd_event_source *source, void *userdata)
@@ -120,7 +112,7 @@ static int on_commit(sd_event_source *source, void *userdata)
         Error err = ERROR_NONE;
 
         (void)source;
-        if (store_commit(worker->store, &err) < 0) {
+        if (commit(worker, &err) < 0) {
                 (void)error_prefix(&err, "cannot write the journal");
                 worker_undo_turn(worker, &err);
         } else {
@@ -216,7 +208,7 @@ static void on_delivery(Consumer *consumer, Delivery *delivery, void *userdata)
                 return;
         }
         worker->idle_checks = 0;
-        if (!worker_has_slot(worker) && worker_builds_target_of(worker, delivery))
+        if (!worker_has_slot(worker) && worker_knows(worker, delivery))
                 worker_take_delivery(worker, delivery);
         else
                 delivery_list_add(&worker->held, delivery);
@@ -227,17 +219,70 @@ static void on_connection(Consumer *consumer, const Error *err, void *userdata)
 {
         Worker *worker = userdata;
 
-        (void)consumer;
         if (err) {
                 log_error("queue: %s", err->text);
                 worker->connected = false;
+                if (worker->leases)
+                        leases_disconnected(worker->leases);
                 // They are the broker's again.
-                forget_all(&worker->held);
+                delivery_list_done(&worker->held);
                 worker_schedule(worker);
                 return;
         }
         worker->connected = true;
         log_info("connected to the queue %s", worker->config->global.queue);
+        if (worker->leases)
+                leases_connected(worker->leases, consumer, worker->config->build.lease_seconds);
+        outbox_restart(worker);
+}
+
+static void on_sent(Consumer *consumer, uint64_t token, const Error *err, void *userdata)
+{
+        Worker *worker = userdata;
+
+        (void)consumer;
+        if (token & OUTBOX_TOKEN)
+                outbox_on_sent(worker, token, err);
+        else
+                leases_on_sent(worker->leases, token, err);
+}
+
+static void on_dropped(Consumer *consumer, uint64_t token, int64_t n, const Error *err,
+                       void *userdata)
+{
+        Worker *worker = userdata;
+
+        (void)consumer;
+        leases_on_dropped(worker->leases, token, n, err);
+}
+
+// ---- leases -------------------------------------------------------------------------------
+
+static int on_lease_writes(void *userdata, Error *err)
+{
+        return worker_write(userdata, err);
+}
+
+static void on_leases_proven(void *userdata)
+{
+        worker_schedule(userdata);
+}
+
+static void on_lease_lost(Lease *lease, void *userdata)
+{
+        Worker *worker = userdata;
+
+        for (const Job *job = worker->jobs; job; job = job->next) {
+                if (job->lease == lease && job->stage != JOB_WAITING)
+                        return; // what runs goes on, and the others of the message with it
+        }
+        for (Job *job = worker->jobs, *next; job; job = next) {
+                next = job->next;
+                if (job->lease == lease)
+                        job_end(job, BUILD_EVENT_INTERRUPT,
+                                "its lease ran out while this host was away: whoever has its "
+                                "message now builds it");
+        }
 }
 
 // ---- signals and timers -------------------------------------------------------------------
@@ -294,13 +339,52 @@ static bool queue_is_empty(Worker *worker)
         return r >= 0 && ready <= 0;
 }
 
+static bool is_busy_with_broker(const Worker *worker)
+{
+        return worker->connected && ((worker->leases && leases_busy(worker->leases)) ||
+                                     worker->outbox_waiting || worker->outbox_unconfirmed);
+}
+
+static int on_exit_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        Worker *worker = userdata;
+
+        (void)usec;
+        if (clock_mono_ms() < worker->exit_ms &&
+            (store_in_transaction(worker->store) || is_busy_with_broker(worker))) {
+                timer_arm(source, EXIT_CHECK_USEC);
+                return 0;
+        }
+        return sd_event_exit(worker->event, worker->exit_code);
+}
+
+void worker_exit(Worker *worker)
+{
+        if (worker->exit_ms)
+                return;
+        worker->exit_ms = clock_mono_ms() + EXIT_SECONDS * 1000LL;
+        timer_arm(worker->exit_timer, 0);
+}
+
+static int on_outbox_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        Worker *worker = userdata;
+
+        (void)usec;
+        if (worker->outbox_unconfirmed)
+                timer_arm(source, OUTBOX_CHECK_USEC);
+        else
+                outbox_restart(worker);
+        return 0;
+}
+
 static int on_idle_check(sd_event_source *source, uint64_t usec, void *userdata)
 {
         Worker *worker = userdata;
 
         (void)usec;
         if (worker->jobs || worker->held.n || worker->journal.n || !worker->connected ||
-            !queue_is_empty(worker))
+            is_busy_with_broker(worker) || !queue_is_empty(worker))
                 worker->idle_checks = 0;
         else if (++worker->idle_checks >= IDLE_CHECKS)
                 return sd_event_exit(worker->event, 0);
@@ -359,6 +443,10 @@ static int add_sources(Worker *worker, Error *err)
                 r = add_timer(worker, on_idle_check, &worker->idle_timer);
         if (r >= 0)
                 r = add_timer(worker, on_keep_time, &worker->keep_timer);
+        if (r >= 0)
+                r = add_timer(worker, on_outbox_time, &worker->outbox_timer);
+        if (r >= 0)
+                r = add_timer(worker, on_exit_time, &worker->exit_timer);
         return r < 0 ? error_set(err, -r, "cannot set up the event loop: %s", strerror(-r)) : 0;
 }
 
@@ -403,16 +491,21 @@ static void on_predecessor_gone(void *userdata)
 
 int worker_connect(Worker *worker, Error *err)
 {
-        static const ConsumerCallbacks callbacks = {on_delivery, on_connection};
+        static const ConsumerCallbacks callbacks = {.on_delivery = on_delivery,
+                                                    .on_connection = on_connection,
+                                                    .on_sent = on_sent,
+                                                    .on_dropped = on_dropped};
         const Config *config = worker->config;
         int r;
 
         if (worker->consumer) {
                 if (store_in_transaction(worker->store))
                         (void)on_commit(worker->commit, worker);
-                forget_all(&worker->held);
+                delivery_list_done(&worker->held);
                 consumer_free(TAKE_PTR(worker->consumer));
                 worker->connected = false;
+                if (worker->leases)
+                        leases_disconnected(worker->leases);
         }
         r = consumer_new(config, worker->store, worker->event,
                          PREFETCH_PER_SLOT * config->build.slots, &callbacks, worker,
@@ -425,6 +518,8 @@ int worker_connect(Worker *worker, Error *err)
 
 static int start(Worker *worker, Error *err)
 {
+        static const LeasesCallbacks lease_callbacks = {on_lease_writes, on_leases_proven,
+                                                        on_lease_lost};
         const Config *config = worker->config;
         int r = make_dirs(config, err);
 
@@ -441,6 +536,9 @@ static int start(Worker *worker, Error *err)
                 r = add_sources(worker, err);
         if (r == 0)
                 r = worker_listen(worker, err);
+        if (r == 0 && config->global.transport == TRANSPORT_AMQP)
+                r = leases_new(worker->store, worker->event, &lease_callbacks, worker,
+                               &worker->leases, err);
         if (r == 0)
                 r = worker_recover(worker, err);
         if (r == 0)
@@ -475,22 +573,25 @@ int worker_new(const Config *config, const WorkerOptions *options, sd_event *eve
 
 void worker_free(Worker *worker)
 {
-        sd_event_source **sources[] = {&worker->sigterm,     &worker->sigint,
-                                       &worker->sighup,      &worker->commit,
-                                       &worker->hold_timer,  &worker->block_timer,
-                                       &worker->retry_timer, &worker->idle_timer,
-                                       &worker->keep_timer,  &worker->control};
+        sd_event_source **sources[] = {
+                &worker->sigterm,      &worker->sigint,     &worker->sighup,
+                &worker->commit,       &worker->hold_timer, &worker->block_timer,
+                &worker->retry_timer,  &worker->idle_timer, &worker->keep_timer,
+                &worker->outbox_timer, &worker->exit_timer, &worker->control};
 
+        // What the broker has just answered is worth a last commit.
+        if (worker->leases && worker->commit && worker_write(worker, NULL) < 0)
+                log_debug("the last answers of the broker are not noted");
         if (worker->store && store_in_transaction(worker->store) && worker->commit)
                 (void)on_commit(worker->commit, worker);
         while (worker->jobs)
                 job_free(worker->jobs);
-        forget_all(&worker->held);
-        forget_all(&worker->journal);
-        free(worker->held.items);
-        free(worker->journal.items);
+        delivery_list_done(&worker->held);
+        delivery_list_done(&worker->journal);
         if (worker->consumer)
                 consumer_free(worker->consumer);
+        if (worker->leases)
+                leases_free(worker->leases);
         for (size_t at = 0; at < ELEMENTSOF(sources); at++)
                 (void)sd_event_source_unref(*sources[at]);
         if (worker->predecessors)

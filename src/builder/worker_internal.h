@@ -1,11 +1,13 @@
 // What the parts of the worker share: worker.c (life, flow, signals), intake.c (delivery to
 // builds), schedule.c (which build runs next), outcome.c (what follows from its end), again.c
 // (one more attempt), recovery.c (the journal against what is known here), control.c (what
-// operators ask for while it runs).
+// operators ask for while it runs), outbox.c (<QUEUE>.failed). leases.c stands on its own.
 #pragma once
 
 #include "builder/auth_file.h"
 #include "builder/build_plan.h"
+#include "builder/delivery_list.h"
+#include "builder/leases.h"
 #include "builder/packer_run.h"
 #include "builder/predecessors.h"
 #include "builder/worker.h"
@@ -28,6 +30,7 @@ typedef struct Job {
         struct Job *next;
         Worker *worker;
         Build build;
+        Lease *lease; // of its message; NULL: none
         JobStage stage;
         PackerRun *run;      // while JOB_RUNNING
         unsigned folder;     // number of its TMPDIR, while JOB_RUNNING
@@ -36,11 +39,6 @@ typedef struct Job {
         PackerResult result; // from JOB_ENDED on; its strings are the two below
         char *result_artifact, *result_reason;
 } Job;
-
-typedef struct DeliveryList {
-        Delivery **items;
-        size_t n;
-} DeliveryList;
 
 // Configurations that running builds still use, after reloads.
 typedef struct ConfigList {
@@ -58,6 +56,9 @@ struct Worker {
         Consumer *consumer;
         Predecessors *predecessors;
         bool connected;
+        Leases *leases; // NULL without a broker
+        bool outbox_waiting;
+        unsigned outbox_unconfirmed;
 
         AuthEnv auth;
         Redactor *redactor;
@@ -75,12 +76,10 @@ struct Worker {
         int64_t block_seconds; // how long the last block was
         unsigned idle_checks;
         int exit_code; // of the loop, when it has drained
+        int64_t exit_ms; // monotonic: when a worker that ends waits no longer; 0: it does not end
         sd_event_source *sigterm, *sigint, *sighup, *commit, *hold_timer, *block_timer,
-                *retry_timer, *idle_timer, *keep_timer, *control;
+                *retry_timer, *idle_timer, *keep_timer, *outbox_timer, *exit_timer, *control;
 };
-
-void delivery_list_add(DeliveryList *list, Delivery *take_delivery);
-Delivery *delivery_list_pop(DeliveryList *list);
 
 // Opens the turn's transaction unless it is open; it is committed at the end of the turn.
 int worker_write(Worker *worker, Error *err) must_check;
@@ -101,19 +100,25 @@ void worker_block(Worker *worker, const char *reason);
 bool worker_is_blocked(const Worker *worker);
 bool worker_has_slot(const Worker *worker);
 
+// Ends the loop, when the broker has answered what is under way; if it does within EXIT_SECONDS.
+#define EXIT_SECONDS 3
+void worker_exit(Worker *worker);
+
 // Connects to the queue, in place of an earlier connection: what is held or open goes back.
 int worker_connect(Worker *worker, Error *err) must_check;
 
 // intake.c: plans a delivery and journals its builds. The delivery is consumed. Newly made jobs
 // that can start do.
 void worker_take_delivery(Worker *worker, Delivery *delivery);
-// True if it asks for an image that is building here: it may as well wait in the journal, where
-// those that come after it supersede it.
-bool worker_builds_target_of(Worker *worker, const Delivery *delivery);
+// True if it need not wait for a slot: its builds are here already, or it asks for an image that is
+// building here, and may as well wait in the journal, where those that come after it supersede it.
+bool worker_knows(Worker *worker, const Delivery *delivery);
 
 // schedule.c
 Job *job_new(Worker *worker); // appended to worker->jobs
-void job_free(Job *job);      // taken out of worker->jobs
+// Keeps the message's lease as long as the job; once the build names its message.
+void job_take_lease(Job *job);
+void job_free(Job *job); // taken out of worker->jobs
 const char *job_name(const Job *job);
 bool build_same_target(const Build *a, const Build *b);
 // True if it could start now: it is due, a slot is free and no build of its image and template
@@ -147,6 +152,13 @@ void job_write_end(Job *job);
 // Ends a job that Packer cannot be started for, and keeps its message for a retry.
 void job_refuse(Job *job, const char *reason);
 void job_log_end(const Job *job);
+
+// outbox.c: messages for the broker's "<QUEUE>.failed".
+#define FAILED_SUFFIX ".failed"
+#define OUTBOX_TOKEN (UINT64_C(1) << 63) // set in tokens of consumer_send
+void outbox_restart(Worker *worker);     // connected, or as good as
+void outbox_send(Worker *worker);        // what is committed
+void outbox_on_sent(Worker *worker, uint64_t token, const Error *why);
 
 // control.c: cancel requests and the reload of the configuration.
 int worker_listen(Worker *worker, Error *err) must_check;

@@ -15,6 +15,7 @@ static const int transitions[N_BUILD_STATES][N_BUILD_EVENTS] = {
                         [BUILD_EVENT_CANCEL] = TO(BUILD_CANCELLED),
                         [BUILD_EVENT_SKIP] = TO(BUILD_SKIPPED),
                         [BUILD_EVENT_SUPERSEDE] = TO(BUILD_SUPERSEDED),
+                        [BUILD_EVENT_INTERRUPT] = TO(BUILD_INTERRUPTED), // another host's now
                 },
         [BUILD_BUILDING] =
                 {

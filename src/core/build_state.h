@@ -12,7 +12,7 @@ typedef enum BuildState {
         BUILD_CANCELLED,
         BUILD_SKIPPED,     // no source image or no template: nothing was wrong with the profile
         BUILD_SUPERSEDED,  // a build that started later covers it
-        BUILD_INTERRUPTED, // the worker died while it ran
+        BUILD_INTERRUPTED, // the worker died while it ran, or lost the message to another host
         N_BUILD_STATES,
 } BuildState;
 
@@ -23,7 +23,7 @@ typedef enum BuildEvent {
         BUILD_EVENT_CANCEL,  // an operator, or a second TERM
         BUILD_EVENT_SKIP,
         BUILD_EVENT_SUPERSEDE,
-        BUILD_EVENT_INTERRUPT, // found building with no process
+        BUILD_EVENT_INTERRUPT, // found building with no process, or its lease ran out
         BUILD_EVENT_POSTPONE,  // it could not get going, through no fault of its own: waits again
         N_BUILD_EVENTS,
 } BuildEvent;

@@ -66,6 +66,7 @@ typedef struct BuildConfig {
         int64_t max_attempts;
         int64_t retry_seconds;
         int64_t breaker_failures; // failures alike in a row after which an image is left alone
+        int64_t lease_seconds;    // after which other hosts build what a vanished one had taken
         int64_t log_keep_days;    // 0: for ever
         size_t max_log_bytes;
 } BuildConfig;

@@ -72,6 +72,7 @@ const ConfigKey config_keys[] = {
         {BUILD, "MAX_ATTEMPTS", VALUE_NUMBER, AT(build.max_attempts), "3", 1, 100},
         {BUILD, "RETRY_SECONDS", VALUE_SECONDS, AT(build.retry_seconds), "60", 0, 30 * DAY},
         {BUILD, "BREAKER_FAILURES", VALUE_NUMBER, AT(build.breaker_failures), "5", 1, 1000},
+        {BUILD, "LEASE", VALUE_SECONDS, AT(build.lease_seconds), "30m", 1, 14 * DAY},
         {BUILD, "LOG_KEEP_DAYS", VALUE_NUMBER, AT(build.log_keep_days), "90", 0, 36500},
         {BUILD, "MAX_LOG_BYTES", VALUE_BYTES, AT(build.max_log_bytes), "64M", KIB, 64 * GIB},
         {BUILD, "ADMIN_AUTH_FILE", VALUE_UNREAD, 0, NULL, 0, 0},

@@ -134,9 +134,20 @@ int store_build_get(Store *store, int64_t id, Build *ret, Error *err) must_check
 // The body that was inserted with it. STORE_NOT_FOUND when the build is over. The caller frees.
 int store_build_body(Store *store, int64_t id, char **ret, size_t *ret_len, Error *err) must_check;
 
-// STORE_NOT_FOUND unless a build that came from this message is in the journal already.
-int store_build_find_message(Store *store, const char *message_id, int64_t *ret_id,
-                             Error *err) must_check;
+typedef enum MessageFate {
+        MESSAGE_NEW,        // no build here came from it
+        MESSAGE_UNFINISHED, // one that did is not over
+        MESSAGE_OVER,
+        MESSAGE_GIVEN_AWAY, // one was interrupted and none here went on with it
+} MessageFate;
+
+// *ret_id: the newest build that came from it, 0 if none did.
+int store_message_fate(Store *store, const char *message_id, MessageFate *ret, int64_t *ret_id,
+                       Error *err) must_check;
+
+// The body of the message and what its builds know of its properties (not app_id and timestamp).
+// STORE_NOT_FOUND when all of them are over.
+int store_message_get(Store *store, const char *message_id, Message *ret, Error *err) must_check;
 
 // How many builds in a row, up to the last one, failed with this signature for one image and
 // template. A build that succeeded, or failed otherwise, ends the row; others do not count.
@@ -151,6 +162,25 @@ int store_build_last_failed(Store *store, const char *image, const char *templat
 // since the epoch; STORE_NOT_FOUND.
 int store_build_last_started(Store *store, const char *image, const char *template, int64_t *ret_ms,
                              int64_t *ret_id, Error *err) must_check;
+
+// ---- builds.db: leases --------------------------------------------------------------------
+
+// One copy of a message that the broker may hold, in a queue that `slot` is part of the name of.
+typedef struct LeaseRecord {
+        int64_t slot;
+        const char *message_id;
+        const char *app_id; // may be NULL
+        int64_t timestamp;  // seconds since the epoch
+        int64_t ends_ms;    // since the epoch; 0: it is not known to be there
+} LeaseRecord;
+
+typedef int (*StoreLeaseFn)(const LeaseRecord *record, void *userdata);
+int store_leases_each(Store *store, StoreLeaseFn fn, void *userdata, Error *err) must_check;
+int store_lease_put(Store *store, const LeaseRecord *record, Error *err) must_check;
+int store_lease_delete(Store *store, int64_t slot, Error *err) must_check;
+
+// The UUID that the worker with this journal has for all its life. The caller frees.
+int store_worker_id(Store *store, char **ret, Error *err) must_check;
 
 // ---- builds.db: what operators ask of a worker ---------------------------------------------
 

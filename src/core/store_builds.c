@@ -314,21 +314,6 @@ int store_build_body(Store *store, int64_t id, char **ret, size_t *ret_len, Erro
         return r == 0 ? store_body_read(store, body, ret, ret_len, err) : r;
 }
 
-int store_build_find_message(Store *store, const char *message_id, int64_t *ret_id, Error *err)
-{
-        static const char sql[] =
-                "SELECT id FROM build WHERE message_id = ? ORDER BY id DESC LIMIT 1";
-        _cleanup_query_ Query query = query_cached(store, sql);
-        int r;
-
-        query_text(&query, message_id);
-        r = query_step(&query, "look for a message's build", err);
-        if (r != QUERY_ROW)
-                return r < 0 ? r : STORE_NOT_FOUND;
-        *ret_id = query_column_int(&query, 0, 0);
-        return 0;
-}
-
 // ---- walking -------------------------------------------------------------------------------
 
 static Query query_builds(Store *store, const BuildFilter *filter)

@@ -86,6 +86,19 @@ static const char *const builds_steps[] = {
         " build INTEGER PRIMARY KEY,"
         " by TEXT NOT NULL"
         ");",
+        // Which copies of messages the broker may hold for us; `slot` is part of their queue's
+        // name.
+        "CREATE TABLE lease ("
+        " slot INTEGER PRIMARY KEY,"
+        " message_id TEXT NOT NULL,"
+        " app_id TEXT,"
+        " timestamp INTEGER NOT NULL,"
+        " ends_ms INTEGER" // since the epoch; NULL: not known to be in its queue
+        ");"
+        "CREATE TABLE meta ("
+        " key TEXT NOT NULL PRIMARY KEY,"
+        " value TEXT NOT NULL"
+        ") WITHOUT ROWID;",
 };
 
 const StoreSchema store_schemas[] = {

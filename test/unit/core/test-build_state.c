@@ -8,7 +8,7 @@
 static const int expected[N_BUILD_STATES][N_BUILD_EVENTS] = {
         // start, succeed, fail, cancel, skip, supersede, interrupt, postpone
         [BUILD_QUEUED] = {BUILD_BUILDING, NO, BUILD_FAILED, BUILD_CANCELLED, BUILD_SKIPPED,
-                          BUILD_SUPERSEDED, NO, NO},
+                          BUILD_SUPERSEDED, BUILD_INTERRUPTED, NO},
         [BUILD_BUILDING] = {NO, BUILD_SUCCEEDED, BUILD_FAILED, BUILD_CANCELLED, NO, NO,
                             BUILD_INTERRUPTED, BUILD_QUEUED},
         [BUILD_SUCCEEDED] = {NO, NO, NO, NO, NO, NO, NO, NO},

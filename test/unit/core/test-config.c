@@ -100,6 +100,7 @@ static void test_defaults(void **state)
         assert_int_equal(config->build.stop_grace_seconds, 10 * 60);
         assert_int_equal(config->build.max_attempts, 3);
         assert_int_equal(config->build.retry_seconds, 60);
+        assert_int_equal(config->build.lease_seconds, 30 * 60);
         assert_int_equal(config->build.log_keep_days, 90);
         assert_int_equal(config->build.max_log_bytes, 64 << 20);
         assert_null(config->warnings);

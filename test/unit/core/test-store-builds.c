@@ -196,7 +196,7 @@ static void test_every_refused_transition_changes_nothing(void **state)
                         assert_history(store, build.id, "1000 queued\n");
                 }
         }
-        assert_int_equal(refused, N_BUILD_STATES * N_BUILD_EVENTS - 10);
+        assert_int_equal(refused, N_BUILD_STATES * N_BUILD_EVENTS - 11);
 }
 
 static void test_row_that_is_over_stays_so(void **state)
@@ -245,32 +245,11 @@ static void test_not_found(void **state)
 {
         _cleanup_store_ Store *store = open_store(*state, STORE_BUILDS, STORE_READ_WRITE);
         Build build = {0};
-        int64_t id = 0;
         Error err = ERROR_NONE;
 
         assert_int_equal(store_build_get(store, 1, &build, &err), STORE_NOT_FOUND);
-        assert_int_equal(store_build_find_message(store, "m", &id, &err), STORE_NOT_FOUND);
         assert_false(has_body(store, 1, BODY));
         assert_history(store, 1, "");
-}
-
-static void test_find_message(void **state)
-{
-        _cleanup_store_ Store *store = open_store(*state, STORE_BUILDS, STORE_READ_WRITE);
-        _cleanup_build_ Build build = make_build("u1", "i"), second = make_build("u2", "i");
-        int64_t id = 0;
-        Error err = ERROR_NONE;
-
-        replace_string(&second.message_id, build.message_id);
-        (void)insert(store, &build, BODY);
-        (void)insert(store, &second, BODY);
-        assert_int_equal(store_build_find_message(store, "message of u1", &id, &err), 0);
-        assert_int_equal(id, second.id);
-        go(store, &build, BUILD_EVENT_SKIP, NULL, 1);
-        go(store, &second, BUILD_EVENT_SKIP, NULL, 1);
-        assert_int_equal(store_build_find_message(store, "message of u1", &id, &err), 0);
-        assert_int_equal(store_build_find_message(store, "message of u2", &id, &err),
-                         STORE_NOT_FOUND);
 }
 
 // ---- bodies ----------------------------------------------------------------------------------
@@ -436,7 +415,6 @@ static void test_every_function_reports_a_failure(void **state)
         _cleanup_build_ Build build = make_build("u1", "i"), other = make_build("u2", "i");
         _cleanup_free_ char *body = NULL;
         size_t len;
-        int64_t id;
         int n = 0;
         Error err = ERROR_NONE;
 
@@ -459,7 +437,6 @@ static void test_every_function_reports_a_failure(void **state)
         run_sql(store, "DROP TABLE build");
         assert_true(store_build_get(store, 1, &other, &err) < 0);
         assert_true(store_build_body(store, 1, &body, &len, &err) < 0);
-        assert_true(store_build_find_message(store, "m", &id, &err) < 0);
         assert_true(store_builds_each(store, &all, count_builds, &n, &err) < 0);
         assert_contains(err.text, "builds.db: cannot read the builds");
         assert_true(store_build_insert(store, &other, BODY, 1, &err) < 0);
@@ -482,7 +459,6 @@ int main(void)
                 unit_test_in_folder(test_row_that_is_over_stays_so),
                 unit_test_in_folder(test_insert_refuses),
                 unit_test_in_folder(test_not_found),
-                unit_test_in_folder(test_find_message),
                 unit_test_in_folder(test_builds_of_one_message_share_its_body),
                 unit_test_in_folder(test_interrupted_build_hands_its_body_on),
                 unit_test_in_folder(test_body_with_nul_bytes),
