@@ -68,8 +68,9 @@ class RabbitNode:
         self.ca = self.root / "ca.pem"
 
     @classmethod
-    def start(cls, root, watched_pid):
-        """A new node that lives no longer than process `watched_pid`."""
+    def start(cls, root, watched_pid, settings="", advanced="[]."):
+        """A new node that lives no longer than process `watched_pid`; with more lines of
+        configuration, and Erlang terms for what has no line."""
         root = Path(root)
         root.mkdir(parents=True)
         make_certificates(root)
@@ -77,7 +78,9 @@ class RabbitNode:
         node = cls(root, dict(zip(names, free_ports(len(names)))), None)
         (root / "rabbitmq.conf").write_text(
             CONFIG.format(**node.ports, root=root, admin=ADMIN, admin_password=ADMIN_PASSWORD)
+            + settings
         )
+        (root / "advanced.config").write_text(advanced)
         (root / "enabled_plugins").write_text("[rabbitmq_management].\n")
         node.spawn(watched_pid)
         node.request("PUT", f"users/{USER}", {"password": PASSWORD, "tags": ""})
