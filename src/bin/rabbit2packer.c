@@ -41,6 +41,7 @@ static int block_signals(Error *err)
                 return error_sys(err, "cannot block signals");
         // A connection that is gone is an error of write(2), not our end.
         (void)signal(SIGPIPE, SIG_IGN);
+        (void)signal(SIGXFSZ, SIG_IGN); // a file that may not grow is an error like a full disk
         return 0;
 }
 

@@ -75,7 +75,7 @@ struct Worker {
         char *block_reason;    // what is broken here; NULL: nothing
         int64_t block_seconds; // how long the last block was
         unsigned idle_checks;
-        int exit_code; // of the loop, when it has drained
+        int exit_code;   // of the loop, when it has drained
         int64_t exit_ms; // monotonic: when a worker that ends waits no longer; 0: it does not end
         sd_event_source *sigterm, *sigint, *sighup, *commit, *hold_timer, *block_timer,
                 *retry_timer, *idle_timer, *keep_timer, *outbox_timer, *exit_timer, *control;

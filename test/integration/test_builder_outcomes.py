@@ -115,7 +115,7 @@ def test_given_up_after_max_attempts(site):
     site.publish(profile(), message_id="the-message")
     builds = site.wait_state("failed", 2)
     assert [build.attempt for build in builds] == [1, 2]
-    wait_for(lambda: site.failed_count() == 1, "the message is kept for `packuilon retry`")
+    wait_for(lambda: site.queue_count(".failed") == 1, "the message is kept for `packuilon retry`")
     assert len(site.builds()) == 2
 
 
@@ -125,7 +125,7 @@ def test_what_stays_wrong_is_not_tried_again(site):
     site.worker()
     site.publish_profile()
     site.wait_state("failed")
-    wait_for(lambda: site.failed_count() == 1, "the message is kept for `packuilon retry`")
+    wait_for(lambda: site.queue_count(".failed") == 1, "the message is kept for `packuilon retry`")
     assert len(site.builds()) == 1
 
 

@@ -1,6 +1,7 @@
 """rabbit2packer: Packer's output on its way into the log; secrets, floods, limits."""
 
 import json
+import os
 from pathlib import Path
 
 from rig.processes import run
@@ -140,13 +141,14 @@ def test_full_disk_does_not_lose_the_build(local_site):
     """The log cannot be written: the build goes on, and its end is known."""
     local_site.worker()
     go = local_site.root / "go"
-    local_site.template("managed", f"wait {go}", "flood 100000", "succeed")
+    local_site.template("managed", f"wait {go}", "flood 5000000", "succeed")
     local_site.publish_profile()
     local_site.wait_packer()
     worker = local_site.daemons[0]
-    size = 200_000
+    size = 2_000_000
     # Files of the worker cannot grow beyond this; the journal does not come near it.
     limited = run(["prlimit", f"--fsize={size}", "--pid", str(worker.pid)])
     assert limited.code == 0, limited
     go.touch()
-    local_site.wait_state("succeeded")
+    (build,) = local_site.wait_state("succeeded")
+    assert os.path.getsize(build.log_path) <= size

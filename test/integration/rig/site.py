@@ -293,13 +293,6 @@ class Site:
         """A message goes once its builds are on disk, a moment after they are to be seen."""
         wait_for(lambda: self.queue_count() == 0, "the queue is empty")
 
-    def failed_count(self):
-        """Messages of builds that were given up; they are kept here, whatever the transport."""
-        return self.query(
-            "SELECT count(*) AS n FROM message WHERE queue = ?",
-            self.config["global"]["QUEUE"] + ".failed",
-        )[0].n
-
     # ---- history ----------------------------------------------------------------------------
 
     def query(self, sql, *values):
