@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "util/alloc.h"
@@ -84,14 +85,30 @@ static char *go_escaped(const char *json)
         return buf_take(&out, NULL);
 }
 
-static char *percent_encoded(const char *text)
+// jansson writes \u00E4, most others \u00e4.
+static char *with_small_hex(const char *json)
+{
+        char *copy = xstrdup(json);
+
+        for (char *at = copy; *at; at++) {
+                if (*at != '\\')
+                        continue;
+                at++; // what is escaped; there always is something
+                for (int digit = 1; *at == 'u' && digit <= 4; digit++)
+                        at[digit] = (char)tolower((unsigned char)at[digit]);
+        }
+        return copy;
+}
+
+static char *percent_encoded(const char *text, bool small_hex)
 {
         Buf out = BUF_INIT(4 * strlen(text) + 1);
 
         for (const char *at = text; *at; at++) {
                 unsigned char byte = (unsigned char)*at;
-                int r = isalnum(byte) || strchr("-._~", byte) ? buf_append(&out, at, 1)
-                                                              : buf_printf(&out, "%%%02X", byte);
+                int r = isalnum(byte) || strchr("-._~", byte)
+                                ? buf_append(&out, at, 1)
+                                : buf_printf(&out, small_hex ? "%%%02x" : "%%%02X", byte);
 
                 (void)r;
         }
@@ -106,15 +123,18 @@ static void add_line(Redactor *redactor, const char *line)
         if (len < REDACT_MIN_SECRET || len > REDACT_MAX_SECRET)
                 return;
         add_pattern(redactor, xstrdup(line));
-        add_pattern(redactor, percent_encoded(line));
+        add_pattern(redactor, percent_encoded(line, false));
+        add_pattern(redactor, percent_encoded(line, true));
         json = json_escaped(line, 0);
         if (json) {
                 add_pattern(redactor, go_escaped(json));
                 add_pattern(redactor, json);
         }
         json = json_escaped(line, JSON_ENSURE_ASCII);
-        if (json)
+        if (json) {
+                add_pattern(redactor, with_small_hex(json));
                 add_pattern(redactor, json);
+        }
 }
 
 void redactor_add(Redactor *redactor, const char *secret)

@@ -20,7 +20,7 @@ DEFINE_CLEANUP(Redactor, redactor_free)
 #define _cleanup_redactor_ _cleanup_(redactor_free_p)
 
 // Each line of the secret is hidden, raw, JSON-escaped, JSON-escaped as Go does it (\u003c …) and
-// percent-encoded. Lines out of the limits above are ignored.
+// percent-encoded, in the spellings that are in use. Lines out of the limits above are ignored.
 void redactor_add(Redactor *redactor, const char *secret);
 
 // Appends to out the part of held + data in which no secret can have begun without having ended,

@@ -82,7 +82,9 @@ static void test_forms_of_a_secret(void **state)
                 "a\\\"b\\\\c<&é/ d",             // JSON
                 "a\\\"b\\\\c\\u003c\\u0026é/ d", // JSON by Go
                 "a\\\"b\\\\c<&\\u00E9/ d",       // JSON, ASCII only
+                "a\\\"b\\\\c<&\\u00e9/ d",       // … by most others
                 "a%22b%5Cc%3C%26%C3%A9%2F%20d",  // percent
+                "a%22b%5cc%3c%26%c3%a9%2f%20d",
         };
         _cleanup_redactor_ Redactor *redactor = redactor_with(secrets);
 
