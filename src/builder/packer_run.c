@@ -81,7 +81,7 @@ static char *result_reason(const PackerRun *run)
 
 static void finish(PackerRun *run)
 {
-        _cleanup_free_ char *reason = NULL, *safe = NULL;
+        _cleanup_free_ char *reason = NULL, *safe = NULL, *artifact = NULL;
         PackerResult result = {.exit_code = run->exit_code};
 
         drop_source(&run->io);
@@ -94,7 +94,9 @@ static void finish(PackerRun *run)
         if (reason)
                 safe = redactor_text(run->redactor, reason);
         result.reason = safe;
-        result.artifact = run->output.artifact;
+        if (run->output.artifact)
+                artifact = redactor_text(run->redactor, run->output.artifact);
+        result.artifact = artifact;
         result.succeeded = !reason;
         result.cancelled =
                 !result.succeeded && !run->timed_out && (run->stop_reason || run->output.cancelled);

@@ -30,7 +30,7 @@ typedef struct PackerResult {
         bool succeeded;       // exit 0 and an artifact
         bool cancelled;       // by packer_run_stop, or by a TERM from outside
         int exit_code;        // as a shell gives it
-        const char *artifact; // NULL: none
+        const char *artifact; // NULL: none; redacted
         const char *reason;   // in words, redacted; NULL when it succeeded
 } PackerResult;
 
