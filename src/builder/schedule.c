@@ -176,14 +176,24 @@ static void on_end(PackerRun *run, const PackerResult *result, void *userdata)
 
 // ---- starting ------------------------------------------------------------------------------
 
+// Not the broker's own default, which is no secret but a word that any log may hold.
+static void redact_queue_password(Worker *worker)
+{
+        const GlobalConfig *global = &worker->config->global;
+
+        if (global->transport == TRANSPORT_AMQP &&
+            strcmp(global->rabbit_pw, CONFIG_DEFAULT_PASSWORD) != 0)
+                redactor_add(worker->redactor, global->rabbit_pw);
+}
+
 static int load_auth(Worker *worker, Error *err)
 {
         const char *path = worker->config->build.auth_file;
         AuthEnv fresh;
         int r;
 
-        if (!worker->auth_loaded && worker->config->global.rabbit_pw)
-                redactor_add(worker->redactor, worker->config->global.rabbit_pw);
+        if (!worker->auth_loaded)
+                redact_queue_password(worker);
         if (!path || (worker->auth_loaded && !auth_env_is_stale(&worker->auth, path))) {
                 worker->auth_loaded = true;
                 return 0;

@@ -15,7 +15,6 @@
 #define FILE_MAX ((size_t)1024 * 1024)
 #define PORT_AMQP 5672
 #define PORT_AMQPS 5671
-#define DEFAULT_PASSWORD "guest" // RabbitMQ's own, for connections from its own host
 #define SHOWN_MAX 60
 #define KEY_NAME_MAX 64
 
@@ -238,7 +237,7 @@ static int finish_global(Loader *loader)
         if (global->rabbit_port == 0)
                 global->rabbit_port = global->rabbit_tls ? PORT_AMQPS : PORT_AMQP;
         if (!global->rabbit_pw)
-                global->rabbit_pw = xstrdup(DEFAULT_PASSWORD);
+                global->rabbit_pw = xstrdup(CONFIG_DEFAULT_PASSWORD);
         return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "util/error.h"
 
 #define CONFIG_DEFAULT_PATH "/etc/packer-utils/config.ini"
+#define CONFIG_DEFAULT_PASSWORD "guest" // RabbitMQ's own, for connections from its own host
 
 typedef enum Transport {
         TRANSPORT_LOCAL, // a table in STATE_DIR
