@@ -374,6 +374,16 @@ static void arm_hold_timer(Worker *worker)
                 timer_arm(worker->hold_timer, HOLD_SECONDS * USEC_PER_SECOND);
 }
 
+// Nothing is left to wait for. A build whose end is not on disk would be built once more.
+static bool is_drained(const Worker *worker)
+{
+        if (!worker->draining || worker->n_running)
+                return false;
+        if (worker->stopping || worker->options.until_idle)
+                return true;
+        return !worker->out_of_step && !store_in_transaction(worker->store);
+}
+
 void worker_schedule(Worker *worker)
 {
         start_next(worker);
@@ -387,6 +397,6 @@ void worker_schedule(Worker *worker)
         arm_hold_timer(worker);
         arm_retry_timer(worker);
         worker_say_status(worker);
-        if (worker->draining && !worker->n_running)
+        if (is_drained(worker))
                 worker_exit(worker);
 }

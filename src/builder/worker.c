@@ -118,6 +118,8 @@ static int on_commit(sd_event_source *source, void *userdata)
         } else {
                 settle(worker);
         }
+        if (worker->draining)
+                worker_schedule(worker);
         return 0;
 }
 
@@ -306,6 +308,7 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
         (void)info;
         if (worker->draining) {
                 stop_builds(worker);
+                worker_schedule(worker);
                 return 0;
         }
         worker->draining = true;
