@@ -114,7 +114,7 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
 int worker_listen(Worker *worker, Error *err)
 {
         _cleanup_free_ char *path = fs_join(worker->config->global.state_dir, "worker.wake");
-        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0660);
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
         int r;
 
         if (fd < 0)

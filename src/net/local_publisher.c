@@ -8,7 +8,7 @@
 #include "util/alloc.h"
 #include "util/fs.h"
 
-#define WAKE_MODE 0660
+#define WAKE_MODE 0640
 #define BATCH_MESSAGES 32 // committed together, as each commit waits for the disk
 #define BATCH_BYTES ((size_t)4 * 1024 * 1024) // … or as soon as they hold this much
 
