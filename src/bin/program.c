@@ -4,6 +4,8 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "util/alloc.h"
 #include "util/log.h"
@@ -291,8 +293,20 @@ static int run_command(const Program *program, int argc, char **argv, const char
         return usage_error(program, text);
 }
 
+// All of us read passwords. A core file would hold them, and so might one of a child that has them
+// in its environment; nor may another process of our user, a build's script for example, trace us.
+// Neither can fail in a way that matters more than what was to be done.
+static void protect_secrets(void)
+{
+        static const struct rlimit no_core = {0, 0};
+
+        (void)setrlimit(RLIMIT_CORE, &no_core);
+        (void)prctl(PR_SET_DUMPABLE, 0);
+}
+
 int program_main(const Program *program, int argc, char **argv)
 {
+        protect_secrets();
         log_set_program(program->name);
         return run_command_line(program, argc, argv, CONFIG_DEFAULT_PATH);
 }
