@@ -91,47 +91,95 @@ static void print_changes(const Build *build)
         }
 }
 
-static int print_event(const BuildEventRecord *event, void *userdata)
-{
-        _cleanup_free_ char *time = build_view_time(event->at_ms);
-        _cleanup_free_ char *line = xasprintf("%s%s%s", event->what, event->detail ? ": " : "",
-                                              event->detail ? event->detail : "");
+// ---- history --------------------------------------------------------------------------------
 
-        (void)userdata;
-        printf("  %s  ", time);
-        print_value(line);
-        return 0;
-}
+// Each line of the history lasts until the next.
+typedef struct History {
+        BuildEventRecord *events;
+        size_t n;
+} History;
 
-static int print_text(Store *store, const Build *build, Error *err)
+static void history_done(History *history)
 {
-        print_fields(build);
-        print_changes(build);
-        printf("\nHistory\n");
-        return store_build_events_each(store, build->id, print_event, NULL, err);
+        for (size_t at = 0; at < history->n; at++) {
+                free(history->events[at].what);
+                free(history->events[at].detail);
+        }
+        free(history->events);
 }
 
 static int add_event(const BuildEventRecord *event, void *userdata)
 {
-        json_t *list = userdata, *object = json_object();
+        History *history = userdata;
+
+        history->events = xreallocarray(history->events, history->n + 1, sizeof *history->events);
+        history->events[history->n++] = (BuildEventRecord){.at_ms = event->at_ms,
+                                                           .what = xstrdup(event->what),
+                                                           .detail = xstrdup(event->detail)};
+        return 0;
+}
+
+// -1 for the last one.
+static int64_t lasted_ms(const History *history, size_t at)
+{
+        if (at + 1 == history->n)
+                return -1;
+        return MAX(history->events[at + 1].at_ms - history->events[at].at_ms, 0);
+}
+
+static void print_event(const History *history, size_t at)
+{
+        const BuildEventRecord *event = &history->events[at];
+        _cleanup_free_ char *time = build_view_time(event->at_ms);
+        _cleanup_free_ char *lasted =
+                lasted_ms(history, at) < 0 ? NULL : build_view_duration(lasted_ms(history, at));
+        _cleanup_free_ char *line = xasprintf("%s%s%s", event->what, event->detail ? ": " : "",
+                                              event->detail ? event->detail : "");
+
+        printf("  %s  %7s  ", time, lasted ? lasted : "");
+        print_value(line);
+}
+
+static int print_text(Store *store, const Build *build, Error *err)
+{
+        _cleanup_(history_done) History history = {0};
+        int r = store_build_events_each(store, build->id, add_event, &history, err);
+
+        print_fields(build);
+        print_changes(build);
+        printf("\nHistory\n");
+        for (size_t at = 0; at < history.n; at++)
+                print_event(&history, at);
+        return r;
+}
+
+static json_t *event_json(const History *history, size_t at)
+{
+        const BuildEventRecord *event = &history->events[at];
+        int64_t lasted = lasted_ms(history, at);
+        json_t *object = json_object();
 
         (void)json_object_set_new(object, "at", build_view_json_time(event->at_ms));
         (void)json_object_set_new(object, "what", build_view_json_text(event->what));
         (void)json_object_set_new(object, "detail", build_view_json_text(event->detail));
-        return json_array_append_new(list, object);
+        (void)json_object_set_new(object, "lasted_ms",
+                                  lasted < 0 ? json_null() : json_integer(lasted));
+        return object;
 }
 
 static int print_json(Store *store, const Build *build, Error *err)
 {
-        json_t *document = build_view_json(build), *history = json_array();
-        int r;
+        _cleanup_(history_done) History history = {0};
+        json_t *document, *list;
+        int r = store_build_events_each(store, build->id, add_event, &history, err);
 
-        (void)json_object_set_new(document, "history", history);
-        r = store_build_events_each(store, build->id, add_event, history, err);
-        if (r < 0) {
-                json_decref(document);
+        if (r < 0)
                 return r;
-        }
+        document = build_view_json(build);
+        list = json_array();
+        for (size_t at = 0; at < history.n; at++)
+                (void)json_array_append_new(list, event_json(&history, at));
+        (void)json_object_set_new(document, "history", list);
         return build_view_print_json(document, err);
 }
 

@@ -47,13 +47,14 @@ static void remember_error(PackerOutput *output, const char *text)
 }
 
 // "Error: Failed to prepare build" is followed by "* reason" lines, which are what one wants.
-static void add_error_detail(PackerOutput *output, const char *text)
+static void add_error_detail(PackerOutput *output, const char *separator, const char *text)
 {
+        _cleanup_free_ char *visible = str_visible(text, strlen(text), ERROR_TEXT_LIMIT);
         char *longer;
 
-        if (!output->error || strlen(output->error) + strlen(text) > ERROR_TEXT_LIMIT)
+        if (!output->error || strlen(output->error) + strlen(visible) > ERROR_TEXT_LIMIT)
                 return;
-        longer = xasprintf("%s: %s", output->error, text);
+        longer = xasprintf("%s%s%s", output->error, separator, visible);
         free(output->error);
         output->error = longer;
 }
@@ -140,10 +141,17 @@ static void read_failure(PackerOutput *output, const char *line)
                 remember_error(output,
                                strcmp(failure_prefixes[at], "Error: ") == 0 ? line + 7 : line);
                 output->in_error = true;
+                output->in_detail = false;
                 return;
         }
-        if (output->in_error && str_starts_with(line, "* "))
-                add_error_detail(output, line + 2);
+        if (output->in_error && str_starts_with(line, "* ")) {
+                output->in_detail = true;
+                add_error_detail(output, ": ", line + 2);
+        } else if (output->in_detail && *line) {
+                add_error_detail(output, " ", line); // wrapped
+        } else {
+                output->in_detail = false;
+        }
 }
 
 static void read_line(PackerOutput *output, const char *line, PackerPhaseFn on_phase,

@@ -15,6 +15,7 @@ typedef struct PackerOutput {
         const char *phase;  // NULL, or one of the literals in packer_output.c
         bool in_artifacts;  // behind "The artifacts of successful builds are:"
         bool cancelled;     // "Cleanly cancelled builds after being interrupted."
+        bool in_detail;     // … in one of them, which may be wrapped over lines
         bool in_error;      // behind a line "Error: …", whose details follow
         char *artifact;     // ids of what was made, separated by a space; NULL: none
         char *saving_image; // Glance id of an image whose saving has begun

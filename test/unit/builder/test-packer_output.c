@@ -98,7 +98,8 @@ static const Expected logs[] = {
         {.log = "keystone-unreachable",
          .phases = "",
          .error = "Failed to prepare build: \"openstack\": Post "
-                  "\"http://127.0.0.1:5999/v3/auth/tokens\": dial tcp 127.0.0.1:5999: connect:"},
+                  "\"http://127.0.0.1:5999/v3/auth/tokens\": dial tcp 127.0.0.1:5999: connect: "
+                  "connection refused"},
         {.log = "template-invalid",
          .phases = "",
          .error = "Failed to parse template: Error parsing JSON: invalid character '\"' after "
