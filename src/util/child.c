@@ -214,6 +214,19 @@ static int failure_pipe(int ret_fds[2], Error *err)
         return 0;
 }
 
+// A function of its own, so that nothing else lives in the frame that the child returns to.
+static pid_t start_child(const ChildSpec *spec, const char *program, pid_t parent, int failure_fd)
+        __attribute__((noinline));
+
+static pid_t start_child(const ChildSpec *spec, const char *program, pid_t parent, int failure_fd)
+{
+        pid_t pid = vfork(); // NOLINT(clang-analyzer-security.insecureAPI.vfork): see above
+
+        if (pid == 0)
+                run_child(spec, program, parent, failure_fd);
+        return pid;
+}
+
 int child_spawn(const ChildSpec *spec, pid_t *ret_pid, Error *err)
 {
         _cleanup_free_ char *program = NULL;
@@ -235,9 +248,7 @@ int child_spawn(const ChildSpec *spec, pid_t *ret_pid, Error *err)
         // No handler of ours may run in the child.
         (void)sigfillset(&all);
         (void)sigprocmask(SIG_SETMASK, &all, &before);
-        pid = vfork(); // NOLINT(clang-analyzer-security.insecureAPI.vfork): see above
-        if (pid == 0)
-                run_child(spec, program, parent, to_parent);
+        pid = start_child(spec, program, parent, to_parent);
         r = pid < 0 ? error_sys(err, "cannot make a process for %s", program) : 0;
         (void)sigprocmask(SIG_SETMASK, &before, NULL);
         if (r < 0)
