@@ -57,6 +57,9 @@ static char *result_reason(const PackerRun *run)
         const PackerOutput *output = &run->output;
         char *reason;
 
+        // Whoever told it to stop came too late.
+        if (run->exit_code == 0 && output->artifact && !output->cancelled)
+                return NULL;
         if (run->stop_reason)
                 reason = xstrdup(run->stop_reason);
         else if (output->cancelled)
@@ -65,10 +68,8 @@ static char *result_reason(const PackerRun *run)
                 reason = output->error
                                  ? xstrdup(output->error)
                                  : xasprintf("Packer ended with exit code %d", run->exit_code);
-        else if (!output->artifact)
-                reason = xstrdup("Packer ended with exit code 0 but made no artifact");
         else
-                return NULL;
+                reason = xstrdup("Packer ended with exit code 0 but made no artifact");
         if (output->saving_image && !output->artifact) {
                 char *longer = xasprintf("%s (image %s was being saved and may be left)", reason,
                                          output->saving_image);

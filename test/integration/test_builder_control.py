@@ -21,6 +21,23 @@ def write_calls(pid):
     return int(dict(line.split(": ") for line in lines)["syscw"])
 
 
+def test_image_that_was_made_in_spite_of_a_stop_counts(local_site):
+    site = local_site
+    go = gate(site, "ignore-term")
+    worker = site.worker()
+    site.publish_profile()
+    (build,) = site.wait_state("building")
+    worker.signal(signal.SIGTERM)
+    worker.wait_log("draining")
+    worker.signal(signal.SIGTERM)
+    worker.wait_log("stopping 1 builds")
+    go.touch()
+    assert worker.wait() == 0
+    (build,) = site.builds()
+    assert build.state == "succeeded"
+    assert build.artifact
+
+
 def test_reload_while_blocked_leaves_the_queue_alone(site):
     """A message that cannot be built goes back once, not round and round."""
     site.source_images("{")
@@ -69,3 +86,18 @@ def test_until_idle_lets_builds_end_when_something_breaks(local_site):
     (build,) = site.builds()
     assert build.state == "succeeded"
     assert site.queue_count() == 1
+
+
+def test_process_that_leaves_the_session_does_not_hold_the_build(local_site):
+    """ssh's connection sharing, for one, keeps Packer's output open for minutes."""
+    site = local_site
+    never = site.root / "never"
+    site.template("managed", f"daemon {never}", "launch", "succeed")
+    site.worker()
+    site.publish_profile()
+    try:
+        (build,) = site.wait_state("succeeded")
+        assert site.exit_line(build)[1] == 0
+        assert "Builds finished" in site.log_text(build)
+    finally:
+        never.touch()
