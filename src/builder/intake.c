@@ -29,23 +29,6 @@ static void fill_build(Build *build, const Message *message, const BuildPlan *pl
         build->queued_ms = clock_wall_ms();
 }
 
-// The guest fetches the profile that is current when it builds, so the build to come covers those
-// of the same image that still wait.
-static void supersede_waiting(Worker *worker, const Job *newer)
-{
-        for (Job *job = worker->jobs, *next; job; job = next) {
-                _cleanup_free_ char *reason = NULL;
-
-                next = job->next;
-                if (job == newer || job->stage != JOB_WAITING ||
-                    !build_same_target(&job->build, &newer->build))
-                        continue;
-                reason = xasprintf("covered by build %" PRId64 ", which starts later",
-                                   newer->build.id);
-                job_end(job, BUILD_EVENT_SUPERSEDE, reason);
-        }
-}
-
 static int journal_build(Worker *worker, const Message *message, const BuildPlan *plan,
                          const char *template, Job **ret, Error *err)
 {
@@ -149,7 +132,7 @@ static int journal_each(Worker *worker, const Message *message, const BuildPlan 
                         return r;
                 if (r > 0)
                         continue;
-                supersede_waiting(worker, job);
+                job_supersede_waiting(job);
                 if (job_can_start(job))
                         job_start(job, plan);
         }

@@ -55,7 +55,7 @@ const char *job_name(const Job *job)
         return job->build.image ? job->build.image : job->build.personality;
 }
 
-bool build_same_target(const Build *a, const Build *b)
+static bool build_same_target(const Build *a, const Build *b)
 {
         return a->image && b->image && a->template && b->template &&
                strcmp(a->image, b->image) == 0 && strcmp(a->template, b->template) == 0;
@@ -119,6 +119,21 @@ void job_end(Job *job, BuildEvent event, const char *reason)
         if (transition(job, event, reason))
                 job_log_end(job);
         job_free(job);
+}
+
+void job_supersede_waiting(const Job *newer)
+{
+        for (Job *job = newer->worker->jobs, *next; job; job = next) {
+                _cleanup_free_ char *reason = NULL;
+
+                next = job->next;
+                if (job == newer || job->stage != JOB_WAITING ||
+                    !build_same_target(&job->build, &newer->build))
+                        continue;
+                reason = xasprintf("covered by build %" PRId64 ", which starts later",
+                                   newer->build.id);
+                job_end(job, BUILD_EVENT_SUPERSEDE, reason);
+        }
 }
 
 // ---- while Packer runs ---------------------------------------------------------------------
@@ -288,6 +303,7 @@ static void start_planned(Job *job, const BuildPlan *plan)
         }
         log_info("build %" PRId64 " (%s): started, %s", job->build.id, job_name(job),
                  job->build.log_path);
+        job_supersede_waiting(job); // a retry, or what an earlier worker left
 }
 
 // A job that has waited, or was found in the journal: its message is read again.

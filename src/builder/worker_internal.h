@@ -120,13 +120,15 @@ Job *job_new(Worker *worker); // appended to worker->jobs
 void job_take_lease(Job *job);
 void job_free(Job *job); // taken out of worker->jobs
 const char *job_name(const Job *job);
-bool build_same_target(const Build *a, const Build *b);
 // True if it could start now: it is due, a slot is free and no build of its image and template
 // runs.
 bool job_can_start(const Job *job);
 // Starts a job. `plan` is what its message asks for, or NULL when it has waited: then the plan is
 // made anew, from the maps as they are now. The job may be over when this returns.
 void job_start(Job *job, const BuildPlan *plan);
+// Ends those of the same image and template that wait: `newer` starts later, and covers them. The
+// guest fetches the profile that is current when it builds.
+void job_supersede_waiting(const Job *newer);
 // Ends a job that has not started.
 void job_end(Job *job, BuildEvent event, const char *reason);
 // Starts what can be started: waiting jobs first, then held deliveries.

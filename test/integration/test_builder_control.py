@@ -88,16 +88,23 @@ def test_until_idle_lets_builds_end_when_something_breaks(local_site):
     assert site.queue_count() == 1
 
 
-def test_process_that_leaves_the_session_does_not_hold_the_build(local_site):
-    """ssh's connection sharing, for one, keeps Packer's output open for minutes."""
+@pytest.mark.parametrize("slots", [1, 2])
+def test_build_covers_the_retry_that_waits(local_site, slots, packer_logs):
+    """The next attempt of a failed build is not made when a newer message is built anyway."""
     site = local_site
-    never = site.root / "never"
-    site.template("managed", f"daemon {never}", "launch", "succeed")
+    site.set("rabbit2packer", RETRY_SECONDS=1, THREAD_COUNT=slots)
+    go = site.root / "go"
+    site.template("managed", f"wait {go}", f"cat {packer_logs}/no-valid-host.log", "exit 1")
     site.worker()
-    site.publish_profile()
-    try:
-        (build,) = site.wait_state("succeeded")
-        assert site.exit_line(build)[1] == 0
-        assert "Builds finished" in site.log_text(build)
-    finally:
-        never.touch()
+    site.publish(profile("same"), message_id="m0")
+    site.wait_state("building")
+    site.publish(profile("same"), message_id="m1")
+    site.wait_state("queued")
+    site.template("managed", "succeed")
+    go.touch()
+    wait_for(
+        lambda: len(site.builds()) == 3 and all(build.ended_ms for build in site.builds()),
+        "all are over",
+    )
+    assert [build.state for build in site.builds()] == ["failed", "succeeded", "superseded"]
+    assert len(site.packer_runs()) == 2
