@@ -253,7 +253,9 @@ static int run_packer(Job *job, const BuildPlan *plan, Error *err)
 {
         static const PackerRunCallbacks callbacks = {on_phase, on_end};
         Worker *worker = job->worker;
-        const TemplateValues values = {.name = plan->image,
+        // The name by which it was queued, whatever IMAGE_NAME says by now: two builds of one image
+        // are told by it.
+        const TemplateValues values = {.name = job->build.image,
                                        .image = plan->source_image,
                                        .os = plan->os,
                                        .build_id = job->build.build_id,
@@ -324,7 +326,7 @@ static void start_waiting(Job *job)
         if (r < 0)
                 worker_block(job->worker, err.text);
         else if (r == BUILD_PLAN_REJECTED)
-                job_end(job, BUILD_EVENT_FAIL, plan.reason);
+                job_refuse(job, plan.reason);
         else if (r == BUILD_PLAN_SKIPPED)
                 job_end(job, BUILD_EVENT_SKIP, plan.reason);
         else

@@ -108,3 +108,21 @@ def test_build_covers_the_retry_that_waits(local_site, slots, packer_logs):
     )
     assert [build.state for build in site.builds()] == ["failed", "succeeded", "superseded"]
     assert len(site.packer_runs()) == 2
+
+
+def test_waiting_build_that_is_refused_now_is_kept_for_a_retry(local_site):
+    site = local_site
+    go = gate(site)
+    worker = site.worker()
+    site.publish(profile("same"), message_id="m0")
+    site.wait_state("building")
+    site.publish(profile("same"), message_id="m1")
+    site.wait_state("queued")
+    # The profile names none.
+    site.set("rabbit2packer", IMAGE_NAME="${personality}-${sandbox}")
+    worker.signal(signal.SIGHUP)
+    worker.wait_log("the configuration was read again")
+    go.touch()
+    (failed,) = site.wait_state("failed")
+    assert failed.message_id == "m1"
+    assert site.queue_count(".failed") == 1
