@@ -46,7 +46,13 @@ static void remember_error(PackerOutput *output, const char *text)
         output->error = str_visible(text, strlen(text), ERROR_TEXT_LIMIT);
 }
 
-// "Error: Failed to prepare build" is followed by "* reason" lines, which are what one wants.
+static bool ends_with_colon(const char *text)
+{
+        return *text && text[strlen(text) - 1] == ':';
+}
+
+// "Error: Failed to prepare build" and "1 error(s) occurred:" are followed by "* reason" lines,
+// which are what one wants.
 static void add_error_detail(PackerOutput *output, const char *separator, const char *text)
 {
         _cleanup_free_ char *visible = str_visible(text, strlen(text), ERROR_TEXT_LIMIT);
@@ -130,6 +136,7 @@ static void read_build_line(PackerOutput *output, const char *line)
         if (!str_starts_with(line, "Build '") || !errored)
                 return;
         colon = strstr(errored, ": ");
+        output->in_error = !output->error && ends_with_colon(line); // one of a post-processor
         remember_error(output, colon ? colon + 2 : errored + 2);
 }
 
@@ -144,9 +151,11 @@ static void read_failure(PackerOutput *output, const char *line)
                 output->in_detail = false;
                 return;
         }
-        if (output->in_error && str_starts_with(line, "* ")) {
+        if (str_starts_with(line, "==> "))
+                output->in_error = output->in_detail = false; // what comes now repeats it
+        if (output->in_error && output->error && str_starts_with(line, "* ")) {
                 output->in_detail = true;
-                add_error_detail(output, ": ", line + 2);
+                add_error_detail(output, ends_with_colon(output->error) ? " " : ": ", line + 2);
         } else if (output->in_detail && *line) {
                 add_error_detail(output, " ", line); // wrapped
         } else {

@@ -161,6 +161,24 @@ static void test_first_error_stays(void **state)
         assert_null(none.output.error);
 }
 
+static void test_failed_post_processor(void **state)
+{
+        static const char reason[] = "* Post-processor failed: Script exited with non-zero exit "
+                                     "status: 1.Allowed exit codes are: [0]\n\n";
+        _cleanup_free_ char *text =
+                xasprintf("Build 'a' errored after 8 milliseconds: 1 error(s) occurred:\n\n%s"
+                          "==> Wait completed after 8 milliseconds\n\n"
+                          "==> Some builds didn't complete successfully and had errors:\n"
+                          "--> a: 1 error(s) occurred:\n\n%s",
+                          reason, reason);
+        _cleanup_reading_ Reading reading = read_string(text);
+
+        (void)state;
+        assert_same(reading.output.error,
+                    "1 error(s) occurred: Post-processor failed: Script exited with non-zero exit "
+                    "status: 1.Allowed exit codes are: [0]");
+}
+
 static void test_details_are_limited(void **state)
 {
         _cleanup_buf_ Buf text = BUF_INIT(LOG_MAX);
@@ -288,6 +306,7 @@ int main(void)
                 cmocka_unit_test(test_real_logs),
                 cmocka_unit_test(test_before_and_after_1_6),
                 cmocka_unit_test(test_first_error_stays),
+                cmocka_unit_test(test_failed_post_processor),
                 cmocka_unit_test(test_details_are_limited),
                 cmocka_unit_test(test_several_artifacts),
                 cmocka_unit_test(test_artifacts_are_limited),
