@@ -1,4 +1,4 @@
-"""rabbit2packer on a host in trouble: disks that are full or read-only, a journal that somebody else
+"""The programs on a host in trouble: disks that are full or read-only, a journal that somebody else
 has locked, a clock that is set back. Every message is built, and nothing twice."""
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rig.processes import TOOL_DIR
 from rig.profiles import profile
+from rig.scans import entry
 from rig.waiting import wait_for
 
 DAY = 24 * 3600
@@ -168,6 +169,49 @@ def test_build_file_disk_is_full(disk, site):
     site.wait_state("succeeded")
     assert_history(site, ["one"])
     assert [path.name for path in disk.path.iterdir() if path.name.startswith(".tmp")] == []
+
+
+# The scanner: what it could not record it does again, what it recorded was sent.
+
+
+def scan_until_room(disk, site, names):
+    site.set("cdb2rabbit", FIRST_RUN="build", CACHE_DIR=disk.path / "cache")
+    for name in names:
+        site.profiles.add(entry(name), profile(name), index=False)
+    site.profiles.write_index()
+    disk.fill()
+    failed = site.scan(expect=1)
+    assert "full" in failed.err or "No space left" in failed.err, failed
+    disk.free()
+    site.scan()
+    assert "0 queued" in site.scan().err
+    site.worker()
+    site.wait_state("succeeded", len(names))
+    assert {build.personality for build in site.builds("succeeded")} == set(names)
+
+
+def test_scan_on_a_full_disk_from_the_start(disk, site):
+    state_on(site, disk)
+    scan_until_room(disk, site, ["one", "two"])
+
+
+def test_scan_on_a_disk_that_is_full_now(disk, site):
+    state_on(site, disk)
+    site.profiles.write_index()
+    site.scan()
+    scan_until_room(disk, site, ["one", "two"])
+
+
+def test_cache_disk_is_full(disk, site):
+    """It only serves to tell what changed: that is said, and the change is queued."""
+    site.set("cdb2rabbit", FIRST_RUN="build", CACHE_DIR=disk.path / "cache")
+    site.profiles.add(entry("one"), profile("one"))
+    disk.fill()
+    result = site.scan()
+    assert "No space left" in result.err and "1 queued" in result.err
+    assert "0 queued" in site.scan().err
+    site.worker()
+    site.wait_state("succeeded")
 
 
 # ---- read-only -------------------------------------------------------------------------------
