@@ -17,35 +17,54 @@
 
 // ---- cancel --------------------------------------------------------------------------------
 
-static void cancel(Worker *worker, int64_t id, const char *by)
+// True if the request is dealt with. What runs keeps it until its end: see Job.cancelled.
+static bool cancel(Worker *worker, int64_t id, const char *by)
 {
         _cleanup_free_ char *reason = xasprintf("cancelled by %s", by);
 
         for (Job *job = worker->jobs; job; job = job->next) {
                 if (job->build.id != id)
                         continue;
-                if (job->stage == JOB_RUNNING)
+                if (job->stage == JOB_RUNNING) {
+                        job->cancelled = true;
                         packer_run_stop(job->run, reason);
-                else if (job->stage == JOB_WAITING)
+                        return false;
+                }
+                if (job->stage == JOB_WAITING)
                         job_end(job, BUILD_EVENT_CANCEL, reason);
-                return;
+                return true;
         }
         log_info("build %" PRId64 " is over: there is nothing to cancel", id);
+        return true;
+}
+
+static int cancel_all(Worker *worker, Error *err)
+{
+        int64_t id = 0;
+        int r;
+
+        for (;;) {
+                _cleanup_free_ char *by = NULL;
+
+                r = store_cancel_next(worker->store, id, &id, &by, err);
+                if (r != 0)
+                        return r < 0 ? r : 0;
+                if (!cancel(worker, id, by))
+                        continue;
+                r = worker_write(worker, err);
+                if (r == 0)
+                        r = store_cancel_drop(worker->store, id, err);
+                if (r < 0)
+                        return r;
+        }
 }
 
 void worker_take_requests(Worker *worker)
 {
         Error err = ERROR_NONE;
-        int64_t id;
-        char *by;
-        int r = worker_write(worker, &err);
 
-        while (r == 0 && (r = store_cancel_take(worker->store, &id, &by, &err)) == 0) {
-                cancel(worker, id, by);
-                free(by);
-        }
-        if (r < 0)
-                log_warning("%s", err.text);
+        if (cancel_all(worker, &err) < 0)
+                worker_block(worker, err.text); // they are looked for again when it is over
         worker_schedule(worker);
 }
 

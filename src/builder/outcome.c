@@ -130,14 +130,15 @@ static int end_unsuccessful(Job *job, const PackerResult *result, Error *err)
 {
         FailureClass class = failure_classify(result->reason);
         const Again later = {.event = BUILD_EVENT_INTERRUPT, .reason = result->reason};
+        bool cancelled = result->cancelled || job->cancelled;
         int r;
 
-        if (result->cancelled && job->worker->stopping)
+        if (cancelled && !job->cancelled && job->worker->stopping)
                 return write_again(job, &later, err);
-        if (!result->cancelled && class == FAILURE_AUTH)
+        if (!cancelled && class == FAILURE_AUTH)
                 return end_refused_login(job, result->reason, err);
         job->worker->probing = false;
-        if (!result->cancelled)
+        if (!cancelled)
                 return end_failed(job, class, result->reason, err);
         r = store_build_transition(job->worker->store, &job->build, BUILD_EVENT_CANCEL,
                                    result->reason, clock_wall_ms(), err);
@@ -168,6 +169,8 @@ void job_write_end(Job *job)
         if (r == 0)
                 r = job->result.succeeded ? end_successful(job, &err)
                                           : end_unsuccessful(job, &job->result, &err);
+        if (r == 0 && job->cancelled)
+                r = store_cancel_drop(worker->store, job->build.id, &err);
         if (r == 0) {
                 if (job->stage == JOB_ENDED)
                         job->stage = JOB_WRITTEN;

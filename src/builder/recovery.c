@@ -4,6 +4,7 @@
 
 #include "builder/worker_internal.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 typedef struct Found {
@@ -29,6 +30,23 @@ static Job *find_job(const Worker *worker, int64_t id)
         return NULL;
 }
 
+// It ran, and nobody knows to what end. 1: an operator had asked for that end.
+static int end_cancelled(Worker *worker, Build *build, Error *err)
+{
+        _cleanup_free_ char *by = NULL, *reason = NULL;
+        int64_t asked = 0;
+        int r = store_cancel_next(worker->store, build->id - 1, &asked, &by, err);
+
+        if (r != 0 || asked != build->id)
+                return r < 0 ? r : 0;
+        reason = xasprintf("cancelled by %s; rabbit2packer ended before it had", by);
+        r = store_build_transition(worker->store, build, BUILD_EVENT_CANCEL, reason,
+                                   clock_wall_ms(), err);
+        if (r == 0)
+                r = store_cancel_drop(worker->store, build->id, err);
+        return r < 0 ? r : 1;
+}
+
 // A row that has no job: it waits again, or it ran and nobody knows to what end.
 static int take_up(Worker *worker, int64_t id, Error *err)
 {
@@ -48,7 +66,11 @@ static int take_up(Worker *worker, int64_t id, Error *err)
                 build = (Build){0};
                 return 0;
         }
-        r = worker_build_again(worker, &build, &interrupted, &job, err);
+        r = end_cancelled(worker, &build, err);
+        if (r > 0)
+                return 0;
+        if (r == 0)
+                r = worker_build_again(worker, &build, &interrupted, &job, err);
         if (r < 0)
                 return error_prefix(err, "build %" PRId64, id);
         log_notice("build %" PRId64 " (%s) was interrupted; it is built again as build %" PRId64,

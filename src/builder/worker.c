@@ -172,7 +172,7 @@ static int on_block_over(sd_event_source *source, uint64_t usec, void *userdata)
         (void)usec;
         if (worker->out_of_step && worker_resync(worker, &err) < 0)
                 worker_block(worker, err.text);
-        worker_schedule(worker);
+        worker_take_requests(worker);
         return 0;
 }
 

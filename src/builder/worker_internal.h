@@ -36,6 +36,7 @@ typedef struct Job {
         unsigned folder;     // number of its TMPDIR, while JOB_RUNNING
         bool journalled;     // its row is on disk
         bool abandoned;      // what comes of its run counts for nothing
+        bool cancelled;      // by an operator, whose request stays in the journal until it ended
         PackerResult result; // from JOB_ENDED on; its strings are the two below
         char *result_artifact, *result_reason;
 } Job;
@@ -164,4 +165,4 @@ void outbox_on_sent(Worker *worker, uint64_t token, const Error *why);
 
 // control.c: cancel requests and the reload of the configuration.
 int worker_listen(Worker *worker, Error *err) must_check;
-void worker_take_requests(Worker *worker);
+void worker_take_requests(Worker *worker); // … and schedules

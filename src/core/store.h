@@ -188,8 +188,12 @@ int store_worker_id(Store *store, char **ret, Error *err) must_check;
 // the change of STATE_DIR/worker.wake, which the caller writes.
 int store_cancel_request(Store *store, int64_t build, const char *by, Error *err) must_check;
 
-// Takes one request out. STORE_NOT_FOUND. The caller frees *ret_by.
-int store_cancel_take(Store *store, int64_t *ret_build, char **ret_by, Error *err) must_check;
+// The request for the build with the lowest id above `after`. STORE_NOT_FOUND. The caller frees
+// *ret_by. A request stays until it is dropped, so that it outlives a worker that dies while Packer
+// cleans up.
+int store_cancel_next(Store *store, int64_t after, int64_t *ret_build, char **ret_by,
+                      Error *err) must_check;
+int store_cancel_drop(Store *store, int64_t build, Error *err) must_check;
 
 typedef struct BuildFilter {
         bool only_unfinished;

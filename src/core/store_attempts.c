@@ -73,12 +73,15 @@ int store_cancel_request(Store *store, int64_t build, const char *by, Error *err
         return query_run(&query, "ask for a cancel", err);
 }
 
-static int oldest_request(Store *store, int64_t *ret_build, char **ret_by, Error *err)
+int store_cancel_next(Store *store, int64_t after, int64_t *ret_build, char **ret_by, Error *err)
 {
-        static const char sql[] = "SELECT build, by FROM cancel_request ORDER BY build LIMIT 1";
+        static const char sql[] =
+                "SELECT build, by FROM cancel_request WHERE build > ? ORDER BY build LIMIT 1";
         _cleanup_query_ Query query = query_cached(store, sql);
-        int r = query_step(&query, "look for requests to cancel", err);
+        int r;
 
+        query_int(&query, after);
+        r = query_step(&query, "look for requests to cancel", err);
         if (r != QUERY_ROW)
                 return r < 0 ? r : STORE_NOT_FOUND;
         *ret_build = query_column_int(&query, 0, 0);
@@ -86,19 +89,11 @@ static int oldest_request(Store *store, int64_t *ret_build, char **ret_by, Error
         return 0;
 }
 
-int store_cancel_take(Store *store, int64_t *ret_build, char **ret_by, Error *err)
+int store_cancel_drop(Store *store, int64_t build, Error *err)
 {
         static const char sql[] = "DELETE FROM cancel_request WHERE build = ?";
-        _cleanup_query_ Query query = {0};
-        _cleanup_free_ char *by = NULL;
-        int r = oldest_request(store, ret_build, &by, err);
+        _cleanup_query_ Query query = query_cached(store, sql);
 
-        if (r != 0)
-                return r;
-        query = query_cached(store, sql);
-        query_int(&query, *ret_build);
-        r = query_run(&query, "take a request to cancel", err);
-        if (r == 0)
-                *ret_by = TAKE_PTR(by);
-        return r;
+        query_int(&query, build);
+        return query_run(&query, "drop a request to cancel", err);
 }

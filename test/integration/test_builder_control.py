@@ -21,6 +21,41 @@ def write_calls(pid):
     return int(dict(line.split(": ") for line in lines)["syscw"])
 
 
+def test_cancelled_build_is_not_built_again_after_a_stop(local_site):
+    """Packer takes its time; meanwhile the worker is stopped too."""
+    site = local_site
+    go = site.root / "go"
+    site.template("managed", "ignore-term", "launch", f"wait {go}", "fail at once")
+    worker = site.worker()
+    site.publish_profile()
+    (build,) = site.wait_state("building")
+    site.packuilon("cancel", str(build.id))
+    wait_for(lambda: "cancelled by" in site.log_text(build), "Packer is told")
+    worker.signal(signal.SIGTERM)
+    worker.wait_log("draining")
+    worker.signal(signal.SIGTERM)
+    worker.wait_log("stopping 1 builds")
+    go.touch()
+    assert worker.wait() == 0
+    assert [build.state for build in site.builds()] == ["cancelled"]
+
+
+def test_cancelled_build_is_not_built_again_after_a_crash(local_site):
+    site = local_site
+    go = gate(site, "ignore-term")
+    worker = site.worker()
+    site.publish_profile()
+    (build,) = site.wait_state("building")
+    site.packuilon("cancel", str(build.id))
+    wait_for(lambda: "cancelled by" in site.log_text(build), "Packer is told")
+    worker.kill()
+    go.touch()
+    site.worker()
+    (cancelled,) = site.wait_state("cancelled")
+    assert "cancelled by" in cancelled.reason
+    assert len(site.builds()) == 1
+
+
 def test_image_that_was_made_in_spite_of_a_stop_counts(local_site):
     site = local_site
     go = gate(site, "ignore-term")

@@ -85,3 +85,23 @@ def test_journal_that_cannot_be_taken_up_is_an_error(local_site):
     assert again.wait() == 1
     assert "cannot take up what an earlier worker left" in again.log()
     assert "refused" in again.log()
+
+
+def test_cancel_that_could_not_be_written_is_done_later(local_site):
+    site = local_site
+    go = gates(site)
+    site.set("rabbit2packer", RETRY_SECONDS=1, THREAD_COUNT=1)
+    worker = site.worker()
+    site.publish_profile("one")
+    site.wait_state("building")
+    site.publish_profile("one")
+    site.wait_state("queued")
+    refuse(site, "UPDATE ON build WHEN NEW.state = 'cancelled'")
+    site.packuilon("cancel", "2")
+    worker.wait_log("taking no builds")
+    allow(site)
+    (cancelled,) = site.wait_state("cancelled")
+    assert cancelled.id == 2
+    go("one")
+    site.wait_state("succeeded")
+    assert len(site.packer_runs()) == 1

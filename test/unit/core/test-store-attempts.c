@@ -148,12 +148,13 @@ static void test_last_started(void **state)
         assert_int_equal(ms, 8000);
 }
 
-static void assert_request(Store *store, int64_t expected_build, const char *expected_by)
+static void assert_request(Store *store, int64_t after, int64_t expected_build,
+                           const char *expected_by)
 {
         _cleanup_free_ char *by = NULL;
         int64_t build = 0;
         Error err = ERROR_NONE;
-        int r = store_cancel_take(store, &build, &by, &err);
+        int r = store_cancel_next(store, after, &build, &by, &err);
 
         assert_ok(r, err);
         if (!expected_by) {
@@ -170,38 +171,41 @@ static void test_cancel_requests(void **state)
         _cleanup_store_ Store *asker = open_store(*state, STORE_BUILDS, STORE_READ_WRITE);
         Error err = ERROR_NONE;
 
-        assert_request(worker, 0, NULL);
+        assert_request(worker, 0, 0, NULL);
         assert_ok(store_cancel_request(asker, 7, "ann", &err), err);
         assert_ok(store_cancel_request(asker, 3, "bob", &err), err);
         assert_ok(store_cancel_request(asker, 7, "eve", &err), err);
-        assert_request(worker, 3, "bob");
-        assert_request(worker, 7, "eve");
-        assert_request(worker, 0, NULL);
-        // A request whose taking was undone is still there.
-        assert_ok(store_cancel_request(asker, 7, "ann", &err), err);
+        assert_request(worker, 0, 3, "bob");
+        assert_request(worker, 2, 3, "bob");
+        assert_request(worker, 3, 7, "eve");
+        assert_request(worker, 7, 0, NULL);
+        assert_ok(store_cancel_drop(worker, 3, &err), err);
+        assert_request(worker, 0, 7, "eve");
+        // A drop that was undone.
         assert_ok(store_begin(worker, &err), err);
-        assert_request(worker, 7, "ann");
+        assert_ok(store_cancel_drop(worker, 7, &err), err);
+        assert_request(worker, 0, 0, NULL);
         store_rollback(worker);
-        assert_request(worker, 7, "ann");
+        assert_request(worker, 0, 7, "eve");
+        // One that is not there.
+        assert_ok(store_cancel_drop(worker, 8, &err), err);
 }
 
 static void test_cancel_while_locked(void **state)
 {
         _cleanup_store_ Store *worker = open_store(*state, STORE_BUILDS, STORE_READ_WRITE);
         _cleanup_store_ Store *other = open_store(*state, STORE_BUILDS, STORE_READ_WRITE);
-        char *by = NULL;
-        int64_t build;
         Error err = ERROR_NONE;
 
         assert_ok(store_cancel_request(worker, 7, "ann", &err), err);
         assert_int_equal(sqlite3_busy_timeout(worker->db, 1), SQLITE_OK);
         assert_ok(store_begin(other, &err), err);
-        assert_int_equal(store_cancel_take(worker, &build, &by, &err), -EBUSY);
-        assert_null(by);
+        assert_int_equal(store_cancel_drop(worker, 7, &err), -EBUSY);
+        assert_contains(err.text, "cannot drop a request to cancel");
         assert_int_equal(store_cancel_request(worker, 8, "ann", &err), -EBUSY);
         assert_contains(err.text, "cannot ask for a cancel");
         store_rollback(other);
-        assert_request(worker, 7, "ann");
+        assert_request(worker, 0, 7, "ann");
 }
 
 static void test_every_function_reports_a_failure(void **state)
@@ -219,9 +223,10 @@ static void test_every_function_reports_a_failure(void **state)
         assert_true(store_build_last_started(store, IMAGE, TEMPLATE, &n, &id, &err) < 0);
         assert_contains(err.text, "cannot look for an image's last start");
         assert_true(store_cancel_request(store, 1, "ann", &err) < 0);
-        assert_true(store_cancel_take(store, &id, &by, &err) < 0);
+        assert_true(store_cancel_next(store, 0, &id, &by, &err) < 0);
         assert_contains(err.text, "cannot look for requests to cancel");
         assert_null(by);
+        assert_true(store_cancel_drop(store, 1, &err) < 0);
 }
 
 int main(void)
