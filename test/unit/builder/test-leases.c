@@ -10,6 +10,7 @@
 
 #define LEASE_SECONDS 30
 #define LOG_SIZE 4096
+#define TURN_USEC (5 * 1000000ULL)
 
 typedef struct Rig {
         Consumer broker; // first: the fake's own
@@ -169,6 +170,8 @@ static Lease *take(Rig *rig, Build *build)
         leases_ack(rig->leases, delivery);
         assert_int_equal(strlen(rig->log), before);
         commit(rig);
+        while (strlen(rig->log) == before)
+                assert_true(sd_event_run(rig->event, TURN_USEC) > 0);
         return lease;
 }
 
@@ -218,7 +221,7 @@ static void test_ack_waits_for_the_copy(void **state)
         setup(&rig, *state);
         lease = take(&rig, &build);
         assert_true(lease_is_proven(lease)); // the start waits for nothing
-        assert_log(&rig, "send 0 m\n");
+        assert_log(&rig, "send 0 m\n");      // a moment later
         assert_int_equal(number(rig.store, "SELECT slot FROM lease"), 0);
         assert_true(leases_busy(rig.leases));
         sent(&rig, 0);
