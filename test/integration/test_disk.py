@@ -283,6 +283,7 @@ class Clock:
         environment = site.environment()
         environment["LD_PRELOAD"] = str(TOOL_DIR / "clockshift.so")
         environment["CLOCKSHIFT_FILE"] = str(self.file)
+        environment["ASAN_OPTIONS"] += ":verify_asan_link_order=0"
         site.environment = lambda **extra: {**environment, **extra}
 
     def set(self, seconds):
