@@ -385,6 +385,24 @@ static void test_lost_connection(void **state)
         done(&rig);
 }
 
+static void test_over_while_its_copy_was_not_answered(void **state)
+{
+        _cleanup_build_ Build build = make_build_of("m");
+        Lease *lease;
+        Rig rig;
+
+        setup(&rig, *state);
+        lease = take(&rig, &build);
+        leases_disconnected(rig.leases);
+        release(&rig, lease, &build);
+        assert_log(&rig, "send 0 m\n");
+        connect(&rig);
+        assert_log(&rig, "drop 0\n"); // the broker may have it
+        dropped(&rig, 0, 1);
+        assert_int_equal(rows(&rig), 0);
+        done(&rig);
+}
+
 static void test_came_again(void **state)
 {
         _cleanup_build_ Build build = make_build_of("m");
@@ -596,6 +614,7 @@ int main(void)
                 unit_test_in_folder(test_a_turn_that_fails_sends_nothing),
                 unit_test_in_folder(test_refused_copy_is_sent_again),
                 unit_test_in_folder(test_lost_connection),
+                unit_test_in_folder(test_over_while_its_copy_was_not_answered),
                 unit_test_in_folder(test_came_again),
                 unit_test_in_folder(test_after_a_crash_the_broker_is_asked),
                 unit_test_in_folder(test_crash_while_it_was_renewed),
