@@ -95,6 +95,21 @@ static void test_no_descriptor_is_inherited(void **state)
         assert_string_equal(buf_str(&out), "0\n1\n2\n3\n");
 }
 
+static void test_one_descriptor_may_be_kept(void **state)
+{
+        _cleanup_close_ int kept = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        _cleanup_buf_ Buf out = BUF_INIT(1000), without = BUF_INIT(1000);
+        char script[64];
+
+        (void)state;
+        assert_true(kept >= 3);
+        (void)snprintf(script, sizeof script, "readlink /proc/self/fd/%d", kept);
+        capture(&(ChildSpec){.argv = SH(script), .kept_fd = kept}, &out, 0);
+        assert_string_equal(buf_str(&out), "/dev/null\n");
+        assert_int_equal(fcntl(kept, F_GETFD), FD_CLOEXEC); // here it is as it was
+        capture(&(ChildSpec){.argv = SH(script)}, &without, 1);
+}
+
 static void test_signals_are_by_default_and_open(void **state)
 {
         // glibc keeps 32 and 33 for itself, and lets nobody change them.
@@ -339,6 +354,7 @@ int main(void)
                 cmocka_unit_test(test_environment_cwd_and_stdin),
                 cmocka_unit_test(test_no_output_wanted),
                 cmocka_unit_test(test_no_descriptor_is_inherited),
+                cmocka_unit_test(test_one_descriptor_may_be_kept),
                 cmocka_unit_test(test_signals_are_by_default_and_open),
                 cmocka_unit_test(test_works_with_our_streams_closed),
                 cmocka_unit_test(test_session),
