@@ -17,7 +17,6 @@
 #define READ_BYTES 65536
 #define PIPE_BYTES (1024 * 1024) // room for what Packer still says when nobody reads
 #define LINGER_SECONDS 2         // that the output may stay open after Packer's end
-#define USEC_PER_SECOND 1000000ULL
 
 struct PackerRun {
         const Config *config;

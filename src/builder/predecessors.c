@@ -13,10 +13,10 @@
 #include "core/template.h"
 #include "util/alloc.h"
 #include "util/buf.h"
+#include "util/clock.h"
 #include "util/fs.h"
 #include "util/log.h"
 
-#define USEC_PER_SECOND 1000000ULL
 #define ENVIRON_MAX ((size_t)1024 * 1024)
 
 typedef struct Predecessor {

@@ -13,10 +13,10 @@
 #include "builder/worker.h"
 #include "core/store.h"
 #include "net/queue.h"
+#include "util/clock.h"
 
 #define HOLD_SECONDS 2        // how long a delivery may wait here unacknowledged
 #define BLOCK_MAX_SECONDS 600 // longest time to leave off when something here is broken
-#define USEC_PER_SECOND 1000000ULL
 
 typedef enum JobStage {
         JOB_WAITING,

@@ -23,7 +23,6 @@
 #define CONSUMER_TAG "packuilon"
 #define FRAMES_PER_TURN 64 // then the loop's other sources have a turn
 
-#define USEC_PER_SECOND 1000000ULL
 // Both sides must hear from the other in twice this time; the broker may want it shorter. We send
 // at each half of it.
 #define HEARTBEAT_SECONDS 60

@@ -9,7 +9,6 @@
 #include "util/clock.h"
 #include "util/fs.h"
 
-#define USEC_PER_SECOND 1000000ULL
 #define STALL_SECONDS 30
 #define CONFIRM_MS 30000
 

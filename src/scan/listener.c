@@ -18,7 +18,6 @@
 #define RETRY_SECONDS 300                  // after a scan that failed, unless polling is faster
 #define PACKETS_PER_TURN 1024
 #define IGNORED_LOG_MS (60 * 1000) // at most one message about ignored packets in this time
-#define USEC_PER_SECOND ((uint64_t)1000000)
 
 struct Listener {
         const Config *config;

@@ -9,7 +9,6 @@
 #include "util/alloc.h"
 #include "util/log.h"
 
-#define APP_ID "cdb2rabbit"
 #define TURN_MS 250
 #define CONFIRM_TIMEOUT_MS 60000
 #define OFFERED_MAX_BYTES ((size_t)16 * 1024 * 1024)
@@ -113,7 +112,7 @@ static Offer *offer_new(const CatalogEntry *entry, const Decision *decision, Buf
         };
         offer->message = (Message){
                 .message_id = message_new_id(),
-                .app_id = xstrdup(APP_ID),
+                .app_id = xstrdup(MESSAGE_APP_SCANNER),
                 .entry = xstrndup(entry->entry, entry->entry_len),
                 .content_id = xstrdup(hex),
                 .changes = xstrdup(decision->changes),

@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#define USEC_PER_SECOND 1000000ULL // sd-event counts in them
+
 // Since the epoch; may jump.
 int64_t clock_wall_ms(void);
 
