@@ -30,7 +30,7 @@ static bool cancel(Worker *worker, int64_t id, const char *by)
                         packer_run_stop(job->run, reason);
                         return false;
                 }
-                if (job->stage == JOB_WAITING)
+                if (job->stage == JOB_WAITING || job->stage == JOB_ASKING)
                         job_end(job, BUILD_EVENT_CANCEL, reason);
                 return true;
         }

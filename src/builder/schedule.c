@@ -42,6 +42,8 @@ void job_free(Job *job)
                 job->worker->n_running--;
                 packer_run_free(job->run);
         }
+        if (job->stage == JOB_ASKING)
+                job->worker->n_asking--;
         if (job->lease)
                 lease_unref(job->lease);
         build_done(&job->build);
@@ -55,7 +57,7 @@ const char *job_name(const Job *job)
         return job->build.image ? job->build.image : job->build.personality;
 }
 
-static bool build_same_target(const Build *a, const Build *b)
+bool build_same_target(const Build *a, const Build *b)
 {
         return a->image && b->image && a->template && b->template &&
                strcmp(a->image, b->image) == 0 && strcmp(a->template, b->template) == 0;
@@ -86,11 +88,12 @@ bool job_can_start(const Job *job)
 
         if (job->stage != JOB_WAITING || worker->draining || worker_is_blocked(worker) ||
             !worker_has_slot(worker) || !is_due(&job->build) ||
-            (job->lease && !lease_is_proven(job->lease)) ||
+            (job->lease && !lease_is_proven(job->lease)) || !image_lock_may_ask(job) ||
             predecessors_hold(worker->predecessors, job->build.image, job->build.template))
                 return false;
         for (const Job *other = worker->jobs; other; other = other->next) {
-                if (other->run && share_build_file(&job->build, &other->build))
+                if ((other->run || other->stage == JOB_ASKING) &&
+                    share_build_file(&job->build, &other->build))
                         return false;
         }
         return true;
@@ -177,6 +180,7 @@ static void on_end(PackerRun *run, const PackerResult *result, void *userdata)
         packer_run_free(run);
         job->run = NULL;
         worker->n_running--;
+        image_lock_release(job);
         if (!job->abandoned) {
                 job->stage = JOB_ENDED;
                 job_write_end(job);
@@ -335,10 +339,17 @@ static void start_waiting(Job *job)
 
 void job_start(Job *job, const BuildPlan *plan)
 {
-        if (plan)
+        if (job->worker->leases && job->build.image && job->build.template)
+                image_lock_ask(job);
+        else if (plan)
                 start_planned(job, plan);
         else
                 start_waiting(job);
+}
+
+void job_start_locked(Job *job)
+{
+        start_waiting(job);
 }
 
 // ---- what next -----------------------------------------------------------------------------
@@ -372,8 +383,12 @@ static void arm_retry_timer(Worker *worker)
         int64_t now = clock_wall_ms(), first = INT64_MAX;
 
         for (const Job *job = worker->jobs; job; job = job->next) {
-                if (job->stage == JOB_WAITING && !is_due(&job->build))
+                if (job->stage != JOB_WAITING)
+                        continue;
+                if (!is_due(&job->build))
                         first = MIN(first, job->build.not_before_ms - now);
+                else if (!image_lock_may_ask(job) && worker->connected)
+                        first = MIN(first, MAX(image_lock_wait_ms(job), 1));
         }
         if (first == INT64_MAX)
                 (void)sd_event_source_set_enabled(worker->retry_timer, SD_EVENT_OFF);
@@ -395,7 +410,7 @@ static void arm_hold_timer(Worker *worker)
 // Nothing is left to wait for. A build whose end is not on disk would be built once more.
 static bool is_drained(const Worker *worker)
 {
-        if (!worker->draining || worker->n_running)
+        if (!worker->draining || worker->n_running || worker->n_asking)
                 return false;
         if (worker->stopping || worker->options.until_idle)
                 return true;

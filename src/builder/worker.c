@@ -198,7 +198,8 @@ bool worker_is_blocked(const Worker *worker)
 
 bool worker_has_slot(const Worker *worker)
 {
-        return worker->n_running < (worker->probing ? 1 : worker->config->build.slots);
+        return worker->n_running + worker->n_asking <
+               (worker->probing ? 1 : worker->config->build.slots);
 }
 
 static void on_delivery(Consumer *consumer, Delivery *delivery, void *userdata)
@@ -226,6 +227,7 @@ static void on_connection(Consumer *consumer, const Error *err, void *userdata)
                 worker->connected = false;
                 if (worker->leases)
                         leases_disconnected(worker->leases);
+                image_locks_disconnected(worker);
                 // They are the broker's again.
                 delivery_list_done(&worker->held);
                 worker_schedule(worker);
@@ -235,6 +237,7 @@ static void on_connection(Consumer *consumer, const Error *err, void *userdata)
         log_info("connected to the queue %s", worker->config->global.queue);
         if (worker->leases)
                 leases_connected(worker->leases, consumer, worker->config->build.lease_seconds);
+        image_locks_connected(worker);
         outbox_restart(worker);
 }
 
@@ -256,6 +259,13 @@ static void on_dropped(Consumer *consumer, uint64_t token, int64_t n, const Erro
 
         (void)consumer;
         leases_on_dropped(worker->leases, token, n, err);
+}
+
+static void on_locked(Consumer *consumer, uint64_t token, const char *suffix, bool ours,
+                      const Error *err, void *userdata)
+{
+        (void)consumer;
+        image_lock_on_answer(userdata, token, suffix, ours, err);
 }
 
 // ---- leases -------------------------------------------------------------------------------
@@ -497,7 +507,8 @@ int worker_connect(Worker *worker, Error *err)
         static const ConsumerCallbacks callbacks = {.on_delivery = on_delivery,
                                                     .on_connection = on_connection,
                                                     .on_sent = on_sent,
-                                                    .on_dropped = on_dropped};
+                                                    .on_dropped = on_dropped,
+                                                    .on_locked = on_locked};
         const Config *config = worker->config;
         int r;
 
@@ -507,6 +518,8 @@ int worker_connect(Worker *worker, Error *err)
                 delivery_list_done(&worker->held);
                 consumer_free(TAKE_PTR(worker->consumer));
                 worker->connected = false;
+                image_locks_disconnected(worker);
+                worker->settled_ms = 0; // ours by our own will: the others are as they were
                 if (worker->leases)
                         leases_disconnected(worker->leases);
         }

@@ -1,7 +1,8 @@
 // What the parts of the worker share: worker.c (life, flow, signals), intake.c (delivery to
 // builds), schedule.c (which build runs next), outcome.c (what follows from its end), again.c
 // (one more attempt), recovery.c (the journal against what is known here), control.c (what
-// operators ask for while it runs), outbox.c (<QUEUE>.failed). leases.c stands on its own.
+// operators ask for while it runs), outbox.c (<QUEUE>.failed), image_lock.c (other hosts). leases.c
+// stands on its own.
 #pragma once
 
 #include "builder/auth_file.h"
@@ -20,6 +21,7 @@
 
 typedef enum JobStage {
         JOB_WAITING,
+        JOB_ASKING, // for the lock of its image
         JOB_RUNNING,
         JOB_ENDED,   // its end is to be written
         JOB_WRITTEN, // its end is written, but not yet on disk
@@ -34,6 +36,8 @@ typedef struct Job {
         JobStage stage;
         PackerRun *run;      // while JOB_RUNNING
         unsigned folder;     // number of its TMPDIR, while JOB_RUNNING
+        bool locked;         // its image is ours alone to build, among all hosts
+        int64_t ask_ms;      // monotonic: not to be asked for before
         bool journalled;     // its row is on disk
         bool abandoned;      // what comes of its run counts for nothing
         bool cancelled;      // by an operator, whose request stays in the journal until it ended
@@ -66,9 +70,11 @@ struct Worker {
         bool auth_loaded;
 
         Job *jobs; // in the order they were taken
-        unsigned n_running;
+        unsigned n_running, n_asking;
+        int64_t settled_ms;   // monotonic: when locks may be asked for after a broken connection
         DeliveryList held;    // arrived, waiting for a slot, not journalled
         DeliveryList journal; // journalled in the open transaction: acked when it is on disk
+        bool told_no_locks;   // image_lock.c
         bool out_of_step;     // a write failed: journal and jobs differ (worker_resync)
 
         bool draining, stopping;
@@ -121,12 +127,15 @@ Job *job_new(Worker *worker); // appended to worker->jobs
 void job_take_lease(Job *job);
 void job_free(Job *job); // taken out of worker->jobs
 const char *job_name(const Job *job);
+bool build_same_target(const Build *a, const Build *b); // image and template
 // True if it could start now: it is due, a slot is free and no build of its image and template
 // runs.
 bool job_can_start(const Job *job);
 // Starts a job. `plan` is what its message asks for, or NULL when it has waited: then the plan is
 // made anew, from the maps as they are now. The job may be over when this returns.
 void job_start(Job *job, const BuildPlan *plan);
+// The same without asking whether another host builds that image.
+void job_start_locked(Job *job);
 // Ends those of the same image and template that wait: `newer` starts later, and covers them. The
 // guest fetches the profile that is current when it builds.
 void job_supersede_waiting(const Job *newer);
@@ -162,6 +171,16 @@ void job_log_end(const Job *job);
 void outbox_restart(Worker *worker);     // connected, or as good as
 void outbox_send(Worker *worker);        // what is committed
 void outbox_on_sent(Worker *worker, uint64_t token, const Error *why);
+
+// image_lock.c: one build of an image and template at a time, among all hosts of a broker.
+bool image_lock_may_ask(const Job *job);
+int64_t image_lock_wait_ms(const Job *job); // how long until then; negative: now
+void image_lock_ask(Job *job);              // it becomes JOB_ASKING and later starts, or waits
+void image_lock_release(Job *job);          // if it has one
+void image_lock_on_answer(Worker *worker, uint64_t token, const char *suffix, bool ours,
+                          const Error *err);
+void image_locks_connected(Worker *worker);
+void image_locks_disconnected(Worker *worker);
 
 // control.c: cancel requests and the reload of the configuration.
 int worker_listen(Worker *worker, Error *err) must_check;

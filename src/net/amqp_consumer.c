@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "net/amqp_dropper.h"
+#include "net/amqp_asker.h"
 #include "net/amqp_link.h"
 #include "net/amqp_message.h"
 #include "net/amqp_sender.h"
@@ -19,7 +19,7 @@
 
 #define CONSUME_CHANNEL 1
 #define SEND_CHANNEL 2 // and the next
-#define DROP_CHANNEL 4
+#define ASK_CHANNEL 4
 #define CONSUMER_TAG "packuilon"
 #define FRAMES_PER_TURN 64 // then the loop's other sources have a turn
 
@@ -29,7 +29,7 @@
 #define HEARTBEAT_ACCURACY_USEC (USEC_PER_SECOND / 4)
 
 #define BACKOFF_MIN_USEC (1 * USEC_PER_SECOND)
-#define BACKOFF_MAX_USEC (60 * USEC_PER_SECOND)
+#define BACKOFF_MAX_USEC (8 * USEC_PER_SECOND)
 #define STABLE_MS 10000 // a connection that lived so long was a good one
 
 // A delivery that cannot be moved goes back to its queue after this time, not at once: it would
@@ -60,7 +60,7 @@ typedef struct AmqpConsumer {
         Content content;
 
         Sender sender;
-        Dropper dropper;
+        Asker asker;
         Delivery **unmoved; // go back to their queue when `retry` says so
         size_t n_unmoved;
 
@@ -107,7 +107,7 @@ static uint64_t backoff_usec(unsigned attempts)
 static void forget_deliveries(AmqpConsumer *consumer)
 {
         sender_reset(&consumer->sender);
-        dropper_reset(&consumer->dropper);
+        asker_reset(&consumer->asker);
         while (consumer->n_unmoved)
                 delivery_free(consumer->unmoved[--consumer->n_unmoved]);
         if (consumer->incoming)
@@ -352,7 +352,29 @@ static void on_sent(uint64_t token, const Error *err, void *userdata)
                                                  consumer->base.userdata);
 }
 
+static void ask(AmqpConsumer *consumer, AskKind kind, const char *suffix, uint64_t token)
+{
+        _cleanup_free_ char *queue = xasprintf("%s%s", consumer->queue, suffix);
+        Error err = ERROR_NONE;
+
+        if (!consumer->connected || consumer->link.lost)
+                return;
+        if (asker_ask(&consumer->asker, kind, queue, suffix, token, &err) < 0)
+                break_later(consumer, &err);
+        turn_soon(consumer);
+}
+
 static void amqp_consumer_drop(Consumer *base, const char *suffix, uint64_t token)
+{
+        ask(to_amqp(base), ASK_DROP, suffix, token);
+}
+
+static void amqp_consumer_lock(Consumer *base, const char *suffix, uint64_t token)
+{
+        ask(to_amqp(base), ASK_LOCK, suffix, token);
+}
+
+static void amqp_consumer_unlock(Consumer *base, const char *suffix)
 {
         AmqpConsumer *consumer = to_amqp(base);
         _cleanup_free_ char *queue = xasprintf("%s%s", consumer->queue, suffix);
@@ -360,9 +382,18 @@ static void amqp_consumer_drop(Consumer *base, const char *suffix, uint64_t toke
 
         if (!consumer->connected || consumer->link.lost)
                 return;
-        if (dropper_drop(&consumer->dropper, queue, token, &err) < 0)
+        if (asker_unlock(&consumer->asker, queue, &err) < 0)
                 break_later(consumer, &err);
-        turn_soon(consumer);
+}
+
+static void on_locked(uint64_t token, const char *suffix, bool ours, const Error *err,
+                      void *userdata)
+{
+        AmqpConsumer *consumer = userdata;
+
+        if (!consumer->closing && consumer->base.callbacks.on_locked)
+                consumer->base.callbacks.on_locked(&consumer->base, token, suffix, ours, err,
+                                                   consumer->base.userdata);
 }
 
 static void on_dropped(uint64_t token, int64_t n, const Error *err, void *userdata)
@@ -432,8 +463,8 @@ static int on_frame(AmqpConsumer *consumer, const amqp_frame_t *frame, Error *er
 
         if (frame->channel == SEND_CHANNEL)
                 return sender_on_frame(&consumer->sender, frame, err);
-        if (frame->channel == DROP_CHANNEL)
-                return dropper_on_frame(&consumer->dropper, frame, err);
+        if (frame->channel == ASK_CHANNEL)
+                return asker_on_frame(&consumer->asker, frame, err);
         if (method == AMQP_CONNECTION_BLOCKED_METHOD || method == AMQP_CONNECTION_UNBLOCKED_METHOD)
                 return sender_set_blocked(&consumer->sender,
                                           method == AMQP_CONNECTION_BLOCKED_METHOD, err);
@@ -576,6 +607,8 @@ static const ConsumerOps amqp_consumer_ops = {
         .move = amqp_consumer_move,
         .send = amqp_consumer_send,
         .drop = amqp_consumer_drop,
+        .lock = amqp_consumer_lock,
+        .unlock = amqp_consumer_unlock,
         .free = amqp_consumer_free,
 };
 
@@ -608,6 +641,7 @@ int consumer_new_amqp(const Config *config, sd_event *event, unsigned prefetch,
                       const Consumer *base, Consumer **ret, Error *err)
 {
         static const SenderCallbacks sender_callbacks = {on_moved, on_sent};
+        static const AskerCallbacks asker_callbacks = {on_dropped, on_locked};
         AmqpConsumer *consumer = xcalloc(1, sizeof *consumer);
         int r;
 
@@ -618,7 +652,7 @@ int consumer_new_amqp(const Config *config, sd_event *event, unsigned prefetch,
         consumer->queue = xstrdup(config->global.queue);
         consumer->prefetch = (uint16_t)MIN(MAX(prefetch, 1U), (unsigned)UINT16_MAX);
         sender_init(&consumer->sender, &consumer->link, SEND_CHANNEL, &sender_callbacks, consumer);
-        dropper_init(&consumer->dropper, &consumer->link, DROP_CHANNEL, on_dropped, consumer);
+        asker_init(&consumer->asker, &consumer->link, ASK_CHANNEL, &asker_callbacks, consumer);
         r = add_sources(consumer, err);
         if (r < 0) {
                 amqp_consumer_free(&consumer->base);

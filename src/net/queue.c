@@ -99,6 +99,18 @@ void consumer_drop(Consumer *consumer, const char *suffix, uint64_t token)
                 consumer->ops->drop(consumer, suffix, token);
 }
 
+void consumer_lock(Consumer *consumer, const char *suffix, uint64_t token)
+{
+        if (consumer->ops->lock)
+                consumer->ops->lock(consumer, suffix, token);
+}
+
+void consumer_unlock(Consumer *consumer, const char *suffix)
+{
+        if (consumer->ops->unlock)
+                consumer->ops->unlock(consumer, suffix);
+}
+
 void delivery_free(Delivery *delivery)
 {
         message_done(&delivery->message);

@@ -72,6 +72,9 @@ typedef struct ConsumerCallbacks {
         // DROPPED_NO_QUEUE: there is no such queue.
         void (*on_dropped)(Consumer *consumer, uint64_t token, int64_t n, const Error *err,
                            void *userdata);
+        // The answer to consumer_lock: ours, or another connection's; with err neither is known.
+        void (*on_locked)(Consumer *consumer, uint64_t token, const char *suffix, bool ours,
+                          const Error *err, void *userdata);
 } ConsumerCallbacks;
 
 // Attaches to the event loop and starts to connect; reconnects for ever with growing delay
@@ -113,14 +116,22 @@ typedef struct SendSpec {
 
 // Sends a copy of the message to another queue, which is made if absent; on_sent tells its fate,
 // perhaps before this returns. With return_after_ms it comes to QUEUE by itself after that time,
-// unless it is dropped before. Such a queue vanishes when nothing was sent there for weeks. Does nothing while there is no connection; and when the connection is lost what has had no
-// answer gets none: whether the broker has it is then unknown.
+// unless it is dropped before. Such a queue vanishes when nothing was sent there for weeks. Does
+// nothing while there is no connection; and when the connection is lost what has had no answer gets
+// none: whether the broker has it is then unknown.
 void consumer_send(Consumer *consumer, const Message *message, const SendSpec *spec,
                    uint64_t token);
 
 // Empties the queue "<QUEUE><suffix>" and tells by on_dropped; without a connection as above.
 #define DROPPED_NO_QUEUE (-1)
 void consumer_drop(Consumer *consumer, const char *suffix, uint64_t token);
+
+// Asks for a lock that one connection at a time has, of all that use this broker: an exclusive
+// queue
+// "<QUEUE><suffix>". It is ours until consumer_unlock or the end of the connection, which the
+// broker may notice later than we do. on_locked answers; without a connection as above.
+void consumer_lock(Consumer *consumer, const char *suffix, uint64_t token);
+void consumer_unlock(Consumer *consumer, const char *suffix);
 
 // ---- looking ------------------------------------------------------------------------------
 

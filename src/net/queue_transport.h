@@ -27,10 +27,12 @@ typedef struct ConsumerOps {
         void (*resume)(Consumer *consumer);
         void (*move)(Consumer *consumer, Delivery *delivery, const char *suffix,
                      const char *reason);
-        // Both NULL: there is no broker.
+        // All NULL: there is no broker.
         void (*send)(Consumer *consumer, const Message *message, const SendSpec *spec,
                      uint64_t token);
         void (*drop)(Consumer *consumer, const char *suffix, uint64_t token);
+        void (*lock)(Consumer *consumer, const char *suffix, uint64_t token);
+        void (*unlock)(Consumer *consumer, const char *suffix);
         void (*free)(Consumer *consumer);
 } ConsumerOps;
 

@@ -1,5 +1,7 @@
 """rabbit2packer: which builds run when."""
 
+import signal
+
 from rig.profiles import OS_KEY, profile
 from rig.waiting import wait_for
 
@@ -149,3 +151,23 @@ def test_two_hosts_share_one_queue(make_site, vhost):
         path.touch()
     for site in sites:
         site.wait_state("succeeded")
+
+
+def test_two_hosts_never_build_one_image_at_once(make_site, vhost):
+    sites = [make_site(name, vhost=vhost) for name in ("a", "b")]
+    gates = [gate(site) for site in sites]
+    workers = [site.worker("-v") for site in sites]
+    sites[0].publish(profile("same"), message_id="m0")
+    first = wait_for(lambda: next((s for s in sites if s.packer_runs()), None), "one host builds")
+    other = sites[1 - sites.index(first)]
+    # The next message of that image goes to the other host.
+    first.daemons[-1].signal(signal.SIGSTOP)
+    other.publish(profile("same"), message_id="m1")
+    workers[sites.index(other)].wait_log("another host builds that image")
+    assert not other.packer_runs()
+    first.daemons[-1].signal(signal.SIGCONT)
+    for go in gates:
+        go.touch()
+    first.wait_state("succeeded")
+    other.wait_state("succeeded")
+    assert first.packer_runs()[0].ended <= other.packer_runs()[0].started
