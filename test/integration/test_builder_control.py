@@ -104,7 +104,10 @@ def test_reload_while_draining_takes_nothing(site):
     go.touch()
     assert worker.wait() == 0
     assert [build.personality for build in site.builds()] == ["one"]
-    assert site.queue_count() == 1
+    # That of "one", too, if the connection was made anew before it was acked; it is known by its id.
+    assert site.queue_count() in (1, 2)
+    site.program("rabbit2packer", "-c", site.config_path, "--until-idle")
+    assert [build.personality for build in site.builds()] == ["one", "two"]
 
 
 def test_until_idle_lets_builds_end_when_something_breaks(local_site):

@@ -546,9 +546,13 @@ def test_killed_before_the_broker_had_its_copy(rabbit_site):
 
 
 def test_a_worker_keeps_its_queues(rabbit_site):
+    go = gate(rabbit_site)
     for _ in range(2):
+        go.unlink(missing_ok=True)
         worker = rabbit_site.worker()
         rabbit_site.publish_profile()
+        wait_leases(rabbit_site, 1)
+        go.touch()
         wait_for(lambda: rabbit_site.builds() and rabbit_site.builds()[-1].ended_ms, "a build")
         assert worker.stop() == 0
     assert len({queue.rsplit(".", 1)[0] for queue in lease_queues(rabbit_site.vhost)}) == 1
