@@ -1,7 +1,7 @@
-// vfork and not posix_spawn, which cannot set the signal for the parent's death; and not fork, which
-// copies our page tables and makes us fault on each page afterwards. Until the child is another
-// program it runs in our memory while we wait: it only makes system calls, and changes nothing but
-// its own variables and errno.
+// vfork and not posix_spawn, which cannot set the signal for the parent's death; and not fork,
+// which copies our page tables and makes us fault on each page afterwards. Until the child is
+// another program it runs in our memory while we wait: it only makes system calls, and changes
+// nothing but its own variables and errno.
 #include "util/child.h"
 
 #include <errno.h>
@@ -25,6 +25,14 @@
 #define READ_CHUNK 16384
 #define EXIT_NOT_STARTED 127 // as a shell says it
 #define EXIT_SIGNAL_BASE 128
+
+// gcov writes its counters before an exec and takes them for written then; in a child that shares
+// our memory those would be ours.
+#ifdef COVERAGE
+#define START_CHILD fork
+#else
+#define START_CHILD vfork
+#endif
 
 // What the child was doing when it failed.
 typedef enum Step {
@@ -220,7 +228,7 @@ static pid_t start_child(const ChildSpec *spec, const char *program, pid_t paren
 
 static pid_t start_child(const ChildSpec *spec, const char *program, pid_t parent, int failure_fd)
 {
-        pid_t pid = vfork(); // NOLINT(clang-analyzer-security.insecureAPI.vfork): see above
+        pid_t pid = START_CHILD(); // NOLINT(clang-analyzer-security.insecureAPI.vfork): see above
 
         if (pid == 0)
                 run_child(spec, program, parent, failure_fd);
