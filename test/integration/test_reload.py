@@ -7,10 +7,11 @@ import sqlite3
 import pytest
 from rig.profiles import OS_KEY
 from rig.site import QUEUE
-from rig.waiting import wait_for
+from rig.waiting import SLOWNESS, wait_for
 
 READ = "the configuration was read again"
 KEPT = "the configuration stays as it was"
+STAYS_SECONDS = 10  # twice as long as a locked journal holds up one write
 
 
 def gate(site, name="go"):
@@ -124,9 +125,12 @@ def test_other_queue(site):
     go.touch()
     done = site.wait_state("succeeded", 2)
     assert {build.personality for build in done} == {"old", "new"}
-    wait_for(lambda: site.queue_count() == 1, "the message in the old queue stays there")
+    # Beside the message of a build that was taken but not yet acknowledged when the queue changed.
+    assert site.queue_count() >= 1, "the message in the old queue stays there"
     reload(worker)
     site.wait_state("succeeded", 3)
+    site.wait_queue_empty()
+    assert len(site.packer_runs()) == 3, "and what was known is not built again"
 
 
 def test_service_manager_is_told(local_site):
@@ -230,6 +234,7 @@ def test_broker_that_cannot_be_reached_after_a_reload(rabbit_site):
 # ---- the end --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_drain_waits_for_the_journal(local_site):
     """A build's end that is not on disk would be built once more: the worker stays until it is."""
     site = local_site
@@ -246,6 +251,8 @@ def test_drain_waits_for_the_journal(local_site):
     worker.wait_log("taking no builds until this is mended")
     worker.signal(signal.SIGTERM)
     worker.wait_log("draining")
+    with pytest.raises(AssertionError):
+        wait_for(lambda: not worker.is_running(), "its end", STAYS_SECONDS / SLOWNESS)
     connection.execute("ROLLBACK")
     connection.close()
     assert worker.wait() == 0
@@ -257,6 +264,7 @@ def test_drain_waits_for_the_journal(local_site):
     assert len(site.packer_runs()) == 2
 
 
+@pytest.mark.slow
 def test_second_term_does_not_wait_for_the_journal(local_site):
     site = local_site
     go = gate(site)
