@@ -804,7 +804,7 @@ def wrong_packer(site):
 
 
 def long_state_dir(site):
-    site.set("global", STATE_DIR="/tmp/" + 40 * "x")
+    site.set("global", STATE_DIR="/tmp/" + 80 * "x")
 
 
 def file_for_folder(site):
