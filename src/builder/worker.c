@@ -268,35 +268,6 @@ static void on_locked(Consumer *consumer, uint64_t token, const char *suffix, bo
         image_lock_on_answer(userdata, token, suffix, ours, err);
 }
 
-// ---- leases -------------------------------------------------------------------------------
-
-static int on_lease_writes(void *userdata, Error *err)
-{
-        return worker_write(userdata, err);
-}
-
-static void on_leases_proven(void *userdata)
-{
-        worker_schedule(userdata);
-}
-
-static void on_lease_lost(Lease *lease, void *userdata)
-{
-        Worker *worker = userdata;
-
-        for (const Job *job = worker->jobs; job; job = job->next) {
-                if (job->lease == lease && job->stage != JOB_WAITING)
-                        return; // what runs goes on, and the others of the message with it
-        }
-        for (Job *job = worker->jobs, *next; job; job = next) {
-                next = job->next;
-                if (job->lease == lease)
-                        job_end(job, BUILD_EVENT_INTERRUPT,
-                                "its lease ran out while this host was away: whoever has its "
-                                "message now builds it");
-        }
-}
-
 // ---- signals and timers -------------------------------------------------------------------
 
 static void stop_builds(Worker *worker)
@@ -534,8 +505,6 @@ int worker_connect(Worker *worker, Error *err)
 
 static int start(Worker *worker, Error *err)
 {
-        static const LeasesCallbacks lease_callbacks = {on_lease_writes, on_leases_proven,
-                                                        on_lease_lost};
         const Config *config = worker->config;
         int r = make_dirs(config, err);
 
@@ -553,8 +522,7 @@ static int start(Worker *worker, Error *err)
         if (r == 0)
                 r = worker_listen(worker, err);
         if (r == 0 && config->global.transport == TRANSPORT_AMQP)
-                r = leases_new(worker->store, worker->event, &lease_callbacks, worker,
-                               &worker->leases, err);
+                r = worker_open_leases(worker, err);
         if (r == 0)
                 r = worker_recover(worker, err);
         if (r == 0)

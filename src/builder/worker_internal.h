@@ -114,6 +114,9 @@ void worker_exit(Worker *worker);
 // Connects to the queue, in place of an earlier connection: what is held or open goes back.
 int worker_connect(Worker *worker, Error *err) must_check;
 
+// worker_leases.c
+int worker_open_leases(Worker *worker, Error *err) must_check;
+
 // intake.c: plans a delivery and journals its builds. The delivery is consumed. Newly made jobs
 // that can start do.
 void worker_take_delivery(Worker *worker, Delivery *delivery);

@@ -36,7 +36,6 @@
 // only go round and round.
 #define MOVE_RETRY_USEC (60 * USEC_PER_SECOND)
 #define REJECTED_SUFFIX ".rejected"
-#define OVERSIZE_KEEP ((size_t)64 * 1024)
 
 typedef struct AmqpConsumer {
         Consumer base;
@@ -54,10 +53,7 @@ typedef struct AmqpConsumer {
         int64_t connected_ms;
         Error broken; // noticed while sending; the loop's next turn acts on it
 
-        uint64_t incoming_tag; // of the delivery whose frames are on their way
-        bool incoming_redelivered;
-        AmqpDelivery *incoming; // once its properties are here
-        Content content;
+        Incoming incoming;
 
         Sender sender;
         Asker asker;
@@ -110,9 +106,7 @@ static void forget_deliveries(AmqpConsumer *consumer)
         asker_reset(&consumer->asker);
         while (consumer->n_unmoved)
                 delivery_free(consumer->unmoved[--consumer->n_unmoved]);
-        if (consumer->incoming)
-                delivery_free(&TAKE_PTR(consumer->incoming)->delivery);
-        content_done(&consumer->content);
+        incoming_done(&consumer->incoming);
 }
 
 static void disconnect(AmqpConsumer *consumer)
@@ -279,11 +273,11 @@ static int on_retry_time(sd_event_source *source, uint64_t usec, void *userdata)
 
 // Keeping it would take the memory of all, dropping it would lose it, and given back it would come
 // again at once: what is kept of it is moved, for a person to look at.
-static void move_oversize(AmqpConsumer *consumer, Delivery *delivery)
+static void move_oversize(AmqpConsumer *consumer, Delivery *delivery, uint64_t size)
 {
         _cleanup_free_ char *reason = xasprintf(
                 "the message has %llu bytes, the limit is %u; only the first %zu are kept",
-                (unsigned long long)consumer->content.size, MESSAGE_MAX_BYTES, OVERSIZE_KEEP);
+                (unsigned long long)size, MESSAGE_MAX_BYTES, OVERSIZE_KEEP);
 
         log_warning("a message is moved to %s" REJECTED_SUFFIX ": %s", consumer->queue, reason);
         amqp_consumer_move(&consumer->base, delivery, REJECTED_SUFFIX, reason);
@@ -291,38 +285,17 @@ static void move_oversize(AmqpConsumer *consumer, Delivery *delivery)
 
 static void deliver(AmqpConsumer *consumer)
 {
-        Delivery *delivery = &TAKE_PTR(consumer->incoming)->delivery;
-        Message *message = &delivery->message;
+        uint64_t size = 0;
+        Delivery *delivery = incoming_take(&consumer->incoming, &size);
 
-        consumer->content.state = CONTENT_NONE;
-        message->body = buf_take(&consumer->content.body, &message->body_len);
-        if (!message->body)
-                message->body = xstrdup("");
+        delivery->connection = consumer->connection;
         if (consumer->closing)
                 delivery_free(delivery);
-        else if (consumer->content.size > MESSAGE_MAX_BYTES)
-                move_oversize(consumer, delivery);
+        else if (size > MESSAGE_MAX_BYTES)
+                move_oversize(consumer, delivery, size);
         else
                 consumer->base.callbacks.on_delivery(&consumer->base, delivery,
                                                      consumer->base.userdata);
-}
-
-static int on_properties(AmqpConsumer *consumer, const amqp_frame_t *frame)
-{
-        const amqp_bytes_t encoded = frame->payload.properties.raw;
-        uint64_t size = frame->payload.properties.body_size;
-        AmqpDelivery *incoming = xcalloc(1, sizeof *incoming + encoded.len);
-
-        incoming->delivery.tag = consumer->incoming_tag;
-        incoming->delivery.connection = consumer->connection;
-        incoming->delivery.redelivered = consumer->incoming_redelivered;
-        incoming->properties_len = encoded.len;
-        if (encoded.len)
-                memcpy(incoming->properties, encoded.bytes, encoded.len);
-        message_from_properties(frame->payload.properties.decoded, &incoming->delivery.message);
-        consumer->incoming = incoming;
-        return content_header(&consumer->content, size,
-                              size > MESSAGE_MAX_BYTES ? OVERSIZE_KEEP : (size_t)size);
 }
 
 // ---- messages of the caller's -------------------------------------------------------------
@@ -415,18 +388,11 @@ static int out_of_order(const AmqpConsumer *consumer, Error *err)
 
 static int on_content_frame(AmqpConsumer *consumer, const amqp_frame_t *frame, Error *err)
 {
-        ContentState wanted =
-                frame->frame_type == AMQP_FRAME_HEADER ? CONTENT_WANTS_HEADER : CONTENT_WANTS_BODY;
-        int r;
+        int r = incoming_frame(&consumer->incoming, frame);
 
-        if (consumer->content.state != wanted)
-                return out_of_order(consumer, err);
-        r = wanted == CONTENT_WANTS_HEADER
-                    ? on_properties(consumer, frame)
-                    : content_body(&consumer->content, frame->payload.body_fragment);
         if (r < 0)
                 return out_of_order(consumer, err);
-        if (consumer->content.state == CONTENT_COMPLETE)
+        if (r == INCOMING_COMPLETE)
                 deliver(consumer);
         return 0;
 }
@@ -434,16 +400,10 @@ static int on_content_frame(AmqpConsumer *consumer, const amqp_frame_t *frame, E
 static int on_consume_method(AmqpConsumer *consumer, const amqp_method_t *method, Error *err)
 {
         switch (method->id) {
-        case AMQP_BASIC_DELIVER_METHOD: {
-                const amqp_basic_deliver_t *announced = method->decoded;
-
-                if (consumer->content.state != CONTENT_NONE)
-                        return out_of_order(consumer, err);
-                consumer->incoming_tag = announced->delivery_tag;
-                consumer->incoming_redelivered = announced->redelivered;
-                content_begin(&consumer->content);
-                return 0;
-        }
+        case AMQP_BASIC_DELIVER_METHOD:
+                return incoming_begin(&consumer->incoming, method->decoded) < 0
+                               ? out_of_order(consumer, err)
+                               : 0;
         case AMQP_BASIC_CANCEL_METHOD:
                 return error_set(err, ENOENT,
                                  "queue \"%s\" of RabbitMQ at %s was deleted, or its node went "

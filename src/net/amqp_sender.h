@@ -3,15 +3,8 @@
 // Part of the consumer over RabbitMQ.
 #pragma once
 
+#include "net/amqp_incoming.h"
 #include "net/amqp_publish_channel.h"
-
-// A delivery of the consumer over RabbitMQ, with its properties as they came, for a move keeps
-// what we do not know. One allocation: delivery_free knows only the first member.
-typedef struct AmqpDelivery {
-        Delivery delivery;
-        size_t properties_len;
-        unsigned char properties[]; // as on the wire
-} AmqpDelivery;
 
 // err NULL: the other queue has it. Otherwise it is not there, and err says why.
 typedef struct SenderCallbacks {
