@@ -10,7 +10,7 @@ typedef enum BuildState {
         BUILD_SUCCEEDED,
         BUILD_FAILED,
         BUILD_CANCELLED,
-        BUILD_SKIPPED,     // no source image or no template: nothing was wrong with the profile
+        BUILD_SKIPPED,     // no source image, no template, or left alone after failures alike
         BUILD_SUPERSEDED,  // a build that started later covers it
         BUILD_INTERRUPTED, // the worker died while it ran, or lost the message to another host
         N_BUILD_STATES,
@@ -20,7 +20,7 @@ typedef enum BuildEvent {
         BUILD_EVENT_START,   // Packer was started
         BUILD_EVENT_SUCCEED, // exit 0 and an artifact
         BUILD_EVENT_FAIL,    // anything else that ends it
-        BUILD_EVENT_CANCEL,  // an operator, or a second TERM
+        BUILD_EVENT_CANCEL,  // an operator, or a TERM to Packer from elsewhere
         BUILD_EVENT_SKIP,
         BUILD_EVENT_SUPERSEDE,
         BUILD_EVENT_INTERRUPT, // found building with no process, or its lease ran out

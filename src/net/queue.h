@@ -1,5 +1,5 @@
-// The work queue, over RabbitMQ (queue_amqp.c) or a table of the store (queue_local.c), with the
-// same meaning: what was confirmed is kept, what is not acked comes again.
+// The work queue, over RabbitMQ (amqp_*.c) or a table of the store (local_*.c), with the same
+// meaning: what was confirmed is kept, what is not acked comes again.
 #pragma once
 
 #include <stdbool.h>
