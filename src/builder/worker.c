@@ -160,7 +160,7 @@ void worker_block(Worker *worker, const char *reason)
         worker->exit_code = 1;
         worker->draining = true;
         if (!worker->n_running)
-                (void)sd_event_exit(worker->event, worker->exit_code);
+                worker_exit(worker);
 }
 
 static int on_block_over(sd_event_source *source, uint64_t usec, void *userdata)
