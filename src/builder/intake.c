@@ -10,7 +10,7 @@
 #include "util/strutil.h"
 
 // How far the clocks of the host that sends and of this one may differ.
-#define CLOCKS_DIFFER_MS 5000
+#define CLOCKS_DIFFER_MS 60000
 
 static void fill_build(Build *build, const Message *message, const BuildPlan *plan,
                        const char *template)

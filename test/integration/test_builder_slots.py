@@ -2,7 +2,8 @@
 
 import signal
 
-from rig.profiles import OS_KEY, profile
+from rig.profiles import OS_KEY, pan_json, profile
+from rig.site import QUEUE
 from rig.waiting import wait_for
 
 
@@ -171,3 +172,18 @@ def test_two_hosts_never_build_one_image_at_once(make_site, vhost):
     first.wait_state("succeeded")
     other.wait_state("succeeded")
     assert first.packer_runs()[0].ended <= other.packer_runs()[0].started
+
+
+def test_message_from_before_a_build_is_covered_by_it(rabbit_site):
+    """The guest has fetched what it is about. A minute is for clocks that differ."""
+    rabbit_site.worker()
+    rabbit_site.publish_profile()
+    (done,) = rabbit_site.wait_state("succeeded")
+    started = done.started_ms // 1000
+    for name, sent in (("old", started - 70), ("new", started - 30)):
+        rabbit_site.vhost.publish(QUEUE, pan_json(profile()), message_id=name, timestamp=sent)
+    old = rabbit_site.wait_build(lambda build: build.message_id == "old" and build.ended_ms)
+    assert old.state == "superseded"
+    assert old.reason == "covered by build 1, which started after the message was sent"
+    new = rabbit_site.wait_build(lambda build: build.message_id == "new" and build.ended_ms)
+    assert new.state == "succeeded"
