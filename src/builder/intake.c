@@ -55,6 +55,7 @@ static int journal_skipped(Worker *worker, const Message *message, const BuildPl
         if (r < 0)
                 return r;
         job_end(job, BUILD_EVENT_SKIP, plan->reason);
+        worker_proved(worker);
         return 0;
 }
 

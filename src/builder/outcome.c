@@ -138,6 +138,7 @@ static int end_unsuccessful(Job *job, const PackerResult *result, Error *err)
         if (!cancelled && class == FAILURE_AUTH)
                 return end_refused_login(job, result->reason, err);
         job->worker->probing = false;
+        worker_proved(job->worker);
         if (!cancelled)
                 return end_failed(job, class, result->reason, err);
         r = store_build_transition(job->worker->store, &job->build, BUILD_EVENT_CANCEL,
@@ -153,6 +154,7 @@ static int end_successful(Job *job, Error *err)
                                        clock_wall_ms(), err);
 
         job->worker->probing = false;
+        worker_proved(job->worker);
         if (r == 0)
                 job_log_end(job);
         return r;

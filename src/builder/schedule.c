@@ -309,6 +309,7 @@ static void start_planned(Job *job, const BuildPlan *plan)
         }
         log_info("build %" PRId64 " (%s): started, %s", job->build.id, job_name(job),
                  job->build.log_path);
+        worker_proved(job->worker);
         job_supersede_waiting(job); // a retry, or what an earlier worker left
 }
 
@@ -420,11 +421,6 @@ static bool is_drained(const Worker *worker)
 void worker_schedule(Worker *worker)
 {
         start_next(worker);
-        if (worker->block_reason && !worker_is_blocked(worker) && !worker->probing) {
-                log_notice("taking builds again");
-                free(TAKE_PTR(worker->block_reason));
-                worker->block_seconds = 0;
-        }
         if (!worker->draining && !worker_is_blocked(worker) && worker_has_slot(worker))
                 consumer_resume(worker->consumer);
         arm_hold_timer(worker);

@@ -97,6 +97,10 @@ static void settle(Worker *worker)
         if (worker->leases && !worker->out_of_step)
                 leases_committed(worker->leases);
         outbox_send(worker);
+        if (worker->resynced && !worker->out_of_step) {
+                worker->resynced = false;
+                worker_proved(worker);
+        }
 }
 
 static int commit(Worker *worker, Error *err)
@@ -134,8 +138,8 @@ void worker_say_status(const Worker *worker)
         (void)sd_notifyf(0, "STATUS=%s%u of %u slots building, %zu waiting%s%s",
                          worker->draining ? "draining: " : "", worker->n_running,
                          worker->config->build.slots, waiting,
-                         worker->block_reason ? "; stopped: " : "",
-                         worker->block_reason ? worker->block_reason : "");
+                         worker_is_blocked(worker) ? "; stopped: " : "",
+                         worker_is_blocked(worker) ? worker->block_reason : "");
 }
 
 void worker_block(Worker *worker, const char *reason)
@@ -163,6 +167,15 @@ void worker_block(Worker *worker, const char *reason)
                 worker_exit(worker);
 }
 
+void worker_proved(Worker *worker)
+{
+        if (!worker->block_reason || worker->probing)
+                return;
+        log_notice("taking builds again");
+        free(TAKE_PTR(worker->block_reason));
+        worker->block_seconds = 0;
+}
+
 static int on_block_over(sd_event_source *source, uint64_t usec, void *userdata)
 {
         Worker *worker = userdata;
@@ -170,8 +183,11 @@ static int on_block_over(sd_event_source *source, uint64_t usec, void *userdata)
 
         (void)source;
         (void)usec;
-        if (worker->out_of_step && worker_resync(worker, &err) < 0)
-                worker_block(worker, err.text);
+        if (worker->out_of_step) {
+                worker->resynced = worker_resync(worker, &err) == 0;
+                if (!worker->resynced)
+                        worker_block(worker, err.text);
+        }
         worker_take_requests(worker);
         return 0;
 }

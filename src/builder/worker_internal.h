@@ -76,6 +76,7 @@ struct Worker {
         DeliveryList journal; // journalled in the open transaction: acked when it is on disk
         bool told_no_locks;   // image_lock.c
         bool out_of_step;     // a write failed: journal and jobs differ (worker_resync)
+        bool resynced;        // … and they agree again, once this turn is on disk
 
         bool draining, stopping;
         bool probing;          // the cloud refused our login: one build at a time until one gets in
@@ -105,6 +106,8 @@ void worker_say_status(const Worker *worker);
 // or a template, is broken; held deliveries go back. Logged once for each new reason.
 void worker_block(Worker *worker, const char *reason);
 bool worker_is_blocked(const Worker *worker);
+// Something worked: what it was blocked for is mended.
+void worker_proved(Worker *worker);
 bool worker_has_slot(const Worker *worker);
 
 // Ends the loop, when the broker has answered what is under way; if it does within EXIT_SECONDS.
