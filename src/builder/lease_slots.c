@@ -87,13 +87,19 @@ static int write_slot(const Leases *leases, size_t slot, Error *err)
                                            : 0;
 }
 
+static bool is_unsent(const Copy *copy)
+{
+        return !copy->lease->n_refs && copy->state == COPY_NEW && !copy->was_sent && !copy->written;
+}
+
 // Those whose builds were over before anything was sent leave no trace.
 static void forget_unsent(Leases *leases)
 {
-        for (Lease *lease = leases->first; lease; lease = lease->next) {
-                while (!lease->n_refs && lease->newest && lease->newest->state == COPY_NEW &&
-                       !lease->newest->was_sent && !lease->newest->written)
-                        copy_free(lease->newest);
+        for (const Lease *lease = leases->first; lease; lease = lease->next) {
+                for (Copy *copy = lease->newest, *next; copy && is_unsent(copy); copy = next) {
+                        next = copy->next;
+                        copy_free(copy);
+                }
         }
 }
 

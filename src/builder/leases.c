@@ -44,8 +44,10 @@ void lease_free(Lease *lease)
         while (*at != lease)
                 at = &(*at)->next;
         *at = lease->next;
-        while (lease->newest)
-                copy_free(lease->newest);
+        for (Copy *copy = lease->newest, *next; copy; copy = next) {
+                next = copy->next;
+                copy_free(copy);
+        }
         delivery_list_done(&lease->acks);
         free(lease->message_id);
         free(lease->app_id);
@@ -205,8 +207,10 @@ int leases_new(Store *store, sd_event *event, const LeasesCallbacks *callbacks, 
 
 void leases_free(Leases *leases)
 {
-        while (leases->first)
-                lease_free(leases->first);
+        for (Lease *lease = leases->first, *next; lease; lease = next) {
+                next = lease->next;
+                lease_free(lease);
+        }
         (void)sd_event_source_disable_unref(leases->timer);
         free(leases->slots);
         free(leases->worker_id);

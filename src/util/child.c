@@ -231,6 +231,7 @@ static pid_t start_child(const ChildSpec *spec, const char *program, pid_t paren
         pid_t pid = START_CHILD(); // NOLINT(clang-analyzer-security.insecureAPI.vfork): see above
 
         if (pid == 0)
+                // NOLINTNEXTLINE(clang-analyzer-unix.Vfork): it keeps to what is said above
                 run_child(spec, program, parent, failure_fd);
         return pid;
 }
