@@ -50,7 +50,7 @@ demo:
 
 # Against upstream's way of working, and against the limit.
 bench:
-	scripts/install-deps build test
+	scripts/install-deps build test bench
 	$(MAKE) all
 	ninja -C $(BUILD) bench-tools
 	PACKUILON_BIN_DIR=$(BUILD) bench/run
