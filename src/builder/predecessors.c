@@ -126,6 +126,15 @@ static bool has_leader(pid_t pid)
         return pidfd >= 0 && poll(&ended, 1, 0) == 0;
 }
 
+// TERM is for Packer alone: what it runs to delete its server has the same environment.
+static void ask_to_end(const Predecessor *one)
+{
+        if (!has_leader(one->pid))
+                send_signal(one, SIGKILL);
+        else if (getsid(one->pid) == one->pid)
+                send_signal(one, SIGTERM);
+}
+
 static void kill_leaderless(const Predecessors *all, const char *folder)
 {
         for (const Predecessor *one = all->first; one; one = one->next) {
@@ -179,7 +188,7 @@ static int examine(Predecessors *all, sd_event *event, pid_t pid, Error *err)
         r = sd_event_add_io(event, &one->gone, one->pidfd, EPOLLIN, on_process_gone, one);
         if (r < 0)
                 return error_set(err, -r, "cannot watch process %d: %s", (int)pid, strerror(-r));
-        send_signal(one, has_leader(pid) ? SIGTERM : SIGKILL);
+        ask_to_end(one);
         one->next = all->first;
         all->first = TAKE_PTR(one);
         return 0;

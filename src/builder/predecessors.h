@@ -23,7 +23,8 @@ typedef struct Predecessors Predecessors;
 // Called each time one is gone.
 typedef void (*PredecessorGoneFn)(void *userdata);
 
-// Looks through /proc, once; sends TERM again; after grace_seconds KILL. Removes every TMPDIR in
+// Looks through /proc, once; sends each Packer TERM again; after grace_seconds KILL to all that it
+// started, too. Removes every TMPDIR in
 // STATE_DIR/tmp whose Packer is gone, now or when it goes. For the holder of the worker's lock.
 int predecessors_find(sd_event *event, const char *state_dir, int64_t grace_seconds,
                       PredecessorGoneFn on_gone, void *userdata, Predecessors **ret,

@@ -183,6 +183,27 @@ def test_talkative_packer_cleans_up_when_the_worker_is_killed(local_site):
     packer.wait_gone()
 
 
+def test_next_worker_does_not_disturb_the_clean_up(local_site):
+    """It tells Packer once more to stop, not the command that deletes the server."""
+    begun, go = local_site.root / "deleting", local_site.root / "go"
+    until_told = f"touch {begun}; until [ -e {go} ]; do sleep 0.05; done;"
+    packer = RealPacker(local_site, HANG, before_kill=until_told)
+    worker = local_site.worker()
+    local_site.publish_profile()
+    packer.wait_script()
+    (build,) = local_site.wait_state("building")
+    worker.kill()
+    wait_for(begun.exists, "the clean-up has begun")
+    local_site.file_template()
+    local_site.worker()
+    local_site.wait_state("queued")
+    assert is_alive(build.pid)
+    go.touch()
+    wait_for(lambda: not packer.server.exists(), "Packer cleans up")
+    local_site.wait_state("succeeded")
+    packer.wait_gone()
+
+
 # ---- what does not stay in Packer's session ---------------------------------------------------
 
 
