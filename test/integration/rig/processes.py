@@ -59,8 +59,10 @@ def sanitizer_environment(report_dir):
     """Reports go to files: a program's stderr may be nobody's, and a child's is Packer's log."""
     report_dir.mkdir(exist_ok=True)
     log = f"log_path={report_dir}/report"
+    # Freed memory is kept for a while, 256 MB of it if nothing is said; tests measure how memory grows.
+    kept = "quarantine_size_mb=4"
     return {
-        "ASAN_OPTIONS": f"{log}:abort_on_error=0:detect_stack_use_after_return=1",
+        "ASAN_OPTIONS": f"{log}:{kept}:abort_on_error=0:detect_stack_use_after_return=1",
         "UBSAN_OPTIONS": f"{log}:print_stacktrace=1:halt_on_error=1",
         "LSAN_OPTIONS": log,
     }
