@@ -32,7 +32,7 @@ typedef struct Predecessor {
 struct Predecessors {
         Predecessor *first;
         char *state_dir;
-        PredecessorGoneFn on_gone;
+        PredecessorFn on_gone;
         void *userdata;
         sd_event_source *limit;
 };
@@ -145,8 +145,9 @@ static void kill_leaderless(const Predecessors *all, const char *folder)
 
 static int on_process_gone(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
-        Predecessor *one = userdata, **at;
+        _cleanup_(predecessor_free_p) Predecessor *one = userdata;
         Predecessors *all = one->all;
+        Predecessor **at;
 
         (void)source;
         (void)fd;
@@ -160,8 +161,7 @@ static int on_process_gone(sd_event_source *source, int fd, uint32_t events, voi
         } else {
                 kill_leaderless(all, one->folder);
         }
-        predecessor_free(one);
-        all->on_gone(all->userdata);
+        all->on_gone(one->target, all->userdata);
         return 0;
 }
 
@@ -243,7 +243,7 @@ static void sweep_folders(const Predecessors *all)
 }
 
 int predecessors_find(sd_event *event, const char *state_dir, int64_t grace_seconds,
-                      PredecessorGoneFn on_gone, void *userdata, Predecessors **ret, Error *err)
+                      PredecessorFn on_gone, void *userdata, Predecessors **ret, Error *err)
 {
         _cleanup_(predecessors_free_p) Predecessors *all = xcalloc(1, sizeof *all);
         int r;
@@ -276,11 +276,22 @@ bool predecessors_hold(const Predecessors *predecessors, const char *image,
         if (!predecessors->first || !image || !template_path)
                 return false;
         target = predecessor_target(image, template_path);
+        return predecessors_hold_target(predecessors, target);
+}
+
+bool predecessors_hold_target(const Predecessors *predecessors, const char *target)
+{
         for (const Predecessor *one = predecessors->first; one; one = one->next) {
                 if (strcmp(one->target, target) == 0)
                         return true;
         }
         return false;
+}
+
+void predecessors_each(const Predecessors *predecessors, PredecessorFn fn, void *userdata)
+{
+        for (const Predecessor *one = predecessors->first; one; one = one->next)
+                fn(one->target, userdata);
 }
 
 bool predecessors_use_folder(const Predecessors *predecessors, unsigned folder)

@@ -20,19 +20,24 @@
 
 typedef struct Predecessors Predecessors;
 
-// Called each time one is gone.
-typedef void (*PredecessorGoneFn)(void *userdata);
+// Called each time one is gone, with its predecessor_target.
+typedef void (*PredecessorFn)(const char *target, void *userdata);
 
 // Looks through /proc, once; sends each Packer TERM again; after grace_seconds KILL to all that it
 // started, too. Removes every TMPDIR in
 // STATE_DIR/tmp whose Packer is gone, now or when it goes. For the holder of the worker's lock.
 int predecessors_find(sd_event *event, const char *state_dir, int64_t grace_seconds,
-                      PredecessorGoneFn on_gone, void *userdata, Predecessors **ret,
+                      PredecessorFn on_gone, void *userdata, Predecessors **ret,
                       Error *err) must_check;
 
 // True while one works on this image and template.
 bool predecessors_hold(const Predecessors *predecessors, const char *image,
                        const char *template_path);
+
+bool predecessors_hold_target(const Predecessors *predecessors, const char *target);
+
+// Names each of their targets, some more than once.
+void predecessors_each(const Predecessors *predecessors, PredecessorFn fn, void *userdata);
 
 // True while one has that TMPDIR.
 bool predecessors_use_folder(const Predecessors *predecessors, unsigned folder);

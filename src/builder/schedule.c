@@ -88,7 +88,7 @@ bool job_can_start(const Job *job)
 
         if (job->stage != JOB_WAITING || worker->draining || worker_is_blocked(worker) ||
             !worker_has_slot(worker) || !is_due(&job->build) ||
-            (job->lease && !lease_is_proven(job->lease)) || !image_lock_may_ask(job) ||
+            (job->lease && !lease_is_proven(job->lease)) || !job_may_lock(job) ||
             predecessors_hold(worker->predecessors, job->build.image, job->build.template))
                 return false;
         for (const Job *other = worker->jobs; other; other = other->next) {
@@ -180,7 +180,7 @@ static void on_end(PackerRun *run, const PackerResult *result, void *userdata)
         packer_run_free(run);
         job->run = NULL;
         worker->n_running--;
-        image_lock_release(job);
+        job_unlock(job);
         if (!job->abandoned) {
                 job->stage = JOB_ENDED;
                 job_write_end(job);
@@ -338,19 +338,12 @@ static void start_waiting(Job *job)
                 start_planned(job, &plan);
 }
 
-void job_start(Job *job, const BuildPlan *plan)
+void job_begin(Job *job, const BuildPlan *plan)
 {
-        if (job->worker->leases && job->build.image && job->build.template)
-                image_lock_ask(job);
-        else if (plan)
+        if (plan)
                 start_planned(job, plan);
         else
                 start_waiting(job);
-}
-
-void job_start_locked(Job *job)
-{
-        start_waiting(job);
 }
 
 // ---- what next -----------------------------------------------------------------------------
@@ -388,8 +381,6 @@ static void arm_retry_timer(Worker *worker)
                         continue;
                 if (!is_due(&job->build))
                         first = MIN(first, job->build.not_before_ms - now);
-                else if (!image_lock_may_ask(job) && worker->connected)
-                        first = MIN(first, MAX(image_lock_wait_ms(job), 1));
         }
         if (first == INT64_MAX)
                 (void)sd_event_source_set_enabled(worker->retry_timer, SD_EVENT_OFF);

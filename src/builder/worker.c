@@ -17,8 +17,6 @@
 #define OUTBOX_CHECK_USEC USEC_PER_SECOND
 #define EXIT_CHECK_USEC 10000ULL
 #define IDLE_CHECKS 2 // a delivery may be on its way at the first
-// Builds of a blink are journalled and acknowledged many at a time: the next must be here by then.
-#define PREFETCH_PER_SLOT 8
 #define LOCK_WAIT_MS 2000
 #define LOCK_RETRY_USEC 20000
 #define KEEP_SECONDS (6 * 3600ULL)
@@ -110,12 +108,12 @@ static int commit(Worker *worker, Error *err)
         return r < 0 ? r : store_commit(worker->store, err);
 }
 
-static int on_commit(sd_event_source *source, void *userdata)
+void worker_commit(Worker *worker)
 {
-        Worker *worker = userdata;
         Error err = ERROR_NONE;
 
-        (void)source;
+        if (!store_in_transaction(worker->store))
+                return;
         if (commit(worker, &err) < 0) {
                 (void)error_prefix(&err, "cannot write the journal");
                 worker_undo_turn(worker, &err);
@@ -124,6 +122,12 @@ static int on_commit(sd_event_source *source, void *userdata)
         }
         if (worker->draining)
                 worker_schedule(worker);
+}
+
+static int on_commit(sd_event_source *source, void *userdata)
+{
+        (void)source;
+        worker_commit(userdata);
         return 0;
 }
 
@@ -214,74 +218,10 @@ bool worker_is_blocked(const Worker *worker)
 
 bool worker_has_slot(const Worker *worker)
 {
+        if (worker->image_locks && !image_locks_are_settled(worker->image_locks))
+                return false;
         return worker->n_running + worker->n_asking <
                (worker->probing ? 1 : worker->config->build.slots);
-}
-
-static void on_delivery(Consumer *consumer, Delivery *delivery, void *userdata)
-{
-        Worker *worker = userdata;
-
-        if (worker->draining || worker_is_blocked(worker)) {
-                consumer_requeue(consumer, delivery);
-                return;
-        }
-        worker->idle_checks = 0;
-        if (!worker_has_slot(worker) && worker_knows(worker, delivery))
-                worker_take_delivery(worker, delivery);
-        else
-                delivery_list_add(&worker->held, delivery);
-        worker_schedule(worker);
-}
-
-static void on_connection(Consumer *consumer, const Error *err, void *userdata)
-{
-        Worker *worker = userdata;
-
-        if (err) {
-                log_error("queue: %s", err->text);
-                worker->connected = false;
-                if (worker->leases)
-                        leases_disconnected(worker->leases);
-                image_locks_disconnected(worker);
-                // They are the broker's again.
-                delivery_list_done(&worker->held);
-                worker_schedule(worker);
-                return;
-        }
-        worker->connected = true;
-        log_info("connected to the queue %s", worker->config->global.queue);
-        if (worker->leases)
-                leases_connected(worker->leases, consumer, worker->config->build.lease_seconds);
-        image_locks_connected(worker);
-        outbox_restart(worker);
-}
-
-static void on_sent(Consumer *consumer, uint64_t token, const Error *err, void *userdata)
-{
-        Worker *worker = userdata;
-
-        (void)consumer;
-        if (token & OUTBOX_TOKEN)
-                outbox_on_sent(worker, token, err);
-        else
-                leases_on_sent(worker->leases, token, err);
-}
-
-static void on_dropped(Consumer *consumer, uint64_t token, int64_t n, const Error *err,
-                       void *userdata)
-{
-        Worker *worker = userdata;
-
-        (void)consumer;
-        leases_on_dropped(worker->leases, token, n, err);
-}
-
-static void on_locked(Consumer *consumer, uint64_t token, const char *suffix, bool ours,
-                      const Error *err, void *userdata)
-{
-        (void)consumer;
-        image_lock_on_answer(userdata, token, suffix, ours, err);
 }
 
 // ---- signals and timers -------------------------------------------------------------------
@@ -341,8 +281,10 @@ static bool queue_is_empty(Worker *worker)
 
 static bool is_busy_with_broker(const Worker *worker)
 {
-        return worker->connected && ((worker->leases && leases_busy(worker->leases)) ||
-                                     worker->outbox_waiting || worker->outbox_unconfirmed);
+        return worker->connected &&
+               ((worker->leases && leases_busy(worker->leases)) ||
+                (worker->image_locks && image_locks_busy(worker->image_locks)) ||
+                worker->outbox_waiting || worker->outbox_unconfirmed);
 }
 
 static int on_exit_time(sd_event_source *source, uint64_t usec, void *userdata)
@@ -484,39 +426,13 @@ static int lock_state(Worker *worker, Error *err)
         return r;
 }
 
-static void on_predecessor_gone(void *userdata)
+static void on_predecessor_gone(const char *target, void *userdata)
 {
-        worker_schedule(userdata);
-}
+        Worker *worker = userdata;
 
-int worker_connect(Worker *worker, Error *err)
-{
-        static const ConsumerCallbacks callbacks = {.on_delivery = on_delivery,
-                                                    .on_connection = on_connection,
-                                                    .on_sent = on_sent,
-                                                    .on_dropped = on_dropped,
-                                                    .on_locked = on_locked};
-        const Config *config = worker->config;
-        int r;
-
-        if (worker->consumer) {
-                if (store_in_transaction(worker->store))
-                        (void)on_commit(worker->commit, worker);
-                delivery_list_done(&worker->held);
-                consumer_free(TAKE_PTR(worker->consumer));
-                worker->connected = false;
-                image_locks_disconnected(worker);
-                worker->settled_ms = 0; // ours by our own will: the others are as they were
-                if (worker->leases)
-                        leases_disconnected(worker->leases);
-        }
-        r = consumer_new(config, worker->store, worker->event,
-                         PREFETCH_PER_SLOT * config->build.slots, &callbacks, worker,
-                         &worker->consumer, err);
-        // What would only go back is not asked for.
-        if (r == 0 && (worker->draining || worker_is_blocked(worker)))
-                consumer_pause(worker->consumer);
-        return r;
+        if (worker->image_locks && !predecessors_hold_target(worker->predecessors, target))
+                image_locks_leave(worker->image_locks, target);
+        worker_schedule(worker);
 }
 
 static int start(Worker *worker, Error *err)
@@ -539,6 +455,8 @@ static int start(Worker *worker, Error *err)
                 r = worker_listen(worker, err);
         if (r == 0 && config->global.transport == TRANSPORT_AMQP)
                 r = worker_open_leases(worker, err);
+        if (r == 0 && config->global.transport == TRANSPORT_AMQP)
+                r = worker_open_locks(worker, err);
         if (r == 0)
                 r = worker_recover(worker, err);
         if (r == 0)
@@ -582,16 +500,20 @@ void worker_free(Worker *worker)
         // What the broker has just answered is worth a last commit.
         if (worker->leases && worker->commit && worker_write(worker, NULL) < 0)
                 log_debug("the last answers of the broker are not noted");
-        if (worker->store && store_in_transaction(worker->store) && worker->commit)
-                (void)on_commit(worker->commit, worker);
+        if (worker->store && worker->commit)
+                worker_commit(worker);
         while (worker->jobs)
                 job_free(worker->jobs);
         delivery_list_done(&worker->held);
         delivery_list_done(&worker->journal);
+        if (worker->image_locks)
+                image_locks_give_up(worker->image_locks);
         if (worker->consumer)
                 consumer_free(worker->consumer);
         if (worker->leases)
                 leases_free(worker->leases);
+        if (worker->image_locks)
+                image_locks_free(worker->image_locks);
         for (size_t at = 0; at < ELEMENTSOF(sources); at++)
                 (void)sd_event_source_unref(*sources[at]);
         if (worker->predecessors)

@@ -1,13 +1,15 @@
-// What the parts of the worker share: worker.c (life, flow, signals), intake.c (delivery to
-// builds), schedule.c (which build runs next), outcome.c (what follows from its end), again.c
-// (one more attempt), recovery.c (the journal against what is known here), control.c (what
-// operators ask for while it runs), outbox.c (<QUEUE>.failed), image_lock.c (other hosts). leases.c
-// stands on its own.
+// What the parts of the worker share: worker.c (life, flow, signals), worker_queue.c (its queue),
+// worker_leases.c and worker_locks.c (what it does for its leases and for its locks of images),
+// intake.c (delivery to builds), schedule.c (which build runs next), outcome.c (what follows from
+// its end), again.c (one more attempt), recovery.c (the journal against what is known here),
+// control.c (what operators ask for while it runs), outbox.c (<QUEUE>.failed). leases.c and
+// image_locks.c stand on their own.
 #pragma once
 
 #include "builder/auth_file.h"
 #include "builder/build_plan.h"
 #include "builder/delivery_list.h"
+#include "builder/image_locks.h"
 #include "builder/leases.h"
 #include "builder/packer_run.h"
 #include "builder/predecessors.h"
@@ -36,8 +38,6 @@ typedef struct Job {
         JobStage stage;
         PackerRun *run;      // while JOB_RUNNING
         unsigned folder;     // number of its TMPDIR, while JOB_RUNNING
-        bool locked;         // its image is ours alone to build, among all hosts
-        int64_t ask_ms;      // monotonic: not to be asked for before
         bool journalled;     // its row is on disk
         bool abandoned;      // what comes of its run counts for nothing
         bool cancelled;      // by an operator, whose request stays in the journal until it ended
@@ -61,7 +61,8 @@ struct Worker {
         Consumer *consumer;
         Predecessors *predecessors;
         bool connected;
-        Leases *leases; // NULL without a broker
+        Leases *leases; // NULL without a broker, as the next
+        ImageLocks *image_locks;
         bool outbox_waiting;
         unsigned outbox_unconfirmed;
 
@@ -71,10 +72,8 @@ struct Worker {
 
         Job *jobs; // in the order they were taken
         unsigned n_running, n_asking;
-        int64_t settled_ms;   // monotonic: when locks may be asked for after a broken connection
         DeliveryList held;    // arrived, waiting for a slot, not journalled
         DeliveryList journal; // journalled in the open transaction: acked when it is on disk
-        bool told_no_locks;   // image_lock.c
         bool out_of_step;     // a write failed: journal and jobs differ (worker_resync)
         bool resynced;        // … and they agree again, once this turn is on disk
 
@@ -91,6 +90,9 @@ struct Worker {
 
 // Opens the turn's transaction unless it is open; it is committed at the end of the turn.
 int worker_write(Worker *worker, Error *err) must_check;
+
+// Ends the turn's transaction, if it is open, and does what waited for it.
+void worker_commit(Worker *worker);
 
 // The journal could not be written. What this turn wrote did not happen: its messages come again,
 // the builds begun for them end, and all else is put right when writing works again.
@@ -114,11 +116,25 @@ bool worker_has_slot(const Worker *worker);
 #define EXIT_SECONDS 3
 void worker_exit(Worker *worker);
 
-// Connects to the queue, in place of an earlier connection: what is held or open goes back.
+// worker_queue.c: connects to the queue, in place of an earlier connection; what is held or open
+// goes back.
 int worker_connect(Worker *worker, Error *err) must_check;
 
 // worker_leases.c
 int worker_open_leases(Worker *worker, Error *err) must_check;
+
+// worker_locks.c
+int worker_open_locks(Worker *worker, Error *err) must_check;
+// True unless another host is known to build the job's image.
+bool job_may_lock(const Job *job);
+// Starts a job, at once or (it is JOB_ASKING until then) when no other host builds its image.
+// `plan` is what its message asks for, or NULL when it has waited: then the plan is made anew, from
+// the maps as they are now. The job may be over when this returns.
+void job_start(Job *job, const BuildPlan *plan);
+// It runs no longer.
+void job_unlock(const Job *job);
+// The connection is lost: what was asked is not answered.
+void worker_locks_disconnected(Worker *worker);
 
 // intake.c: plans a delivery and journals its builds. The delivery is consumed. Newly made jobs
 // that can start do.
@@ -137,11 +153,8 @@ bool build_same_target(const Build *a, const Build *b); // image and template
 // True if it could start now: it is due, a slot is free and no build of its image and template
 // runs.
 bool job_can_start(const Job *job);
-// Starts a job. `plan` is what its message asks for, or NULL when it has waited: then the plan is
-// made anew, from the maps as they are now. The job may be over when this returns.
-void job_start(Job *job, const BuildPlan *plan);
-// The same without asking whether another host builds that image.
-void job_start_locked(Job *job);
+// The part of job_start that no other host has a say in.
+void job_begin(Job *job, const BuildPlan *plan);
 // Ends those of the same image and template that wait: `newer` starts later, and covers them. The
 // guest fetches the profile that is current when it builds.
 void job_supersede_waiting(const Job *newer);
@@ -177,16 +190,6 @@ void job_log_end(const Job *job);
 void outbox_restart(Worker *worker);     // connected, or as good as
 void outbox_send(Worker *worker);        // what is committed
 void outbox_on_sent(Worker *worker, uint64_t token, const Error *why);
-
-// image_lock.c: one build of an image and template at a time, among all hosts of a broker.
-bool image_lock_may_ask(const Job *job);
-int64_t image_lock_wait_ms(const Job *job); // how long until then; negative: now
-void image_lock_ask(Job *job);              // it becomes JOB_ASKING and later starts, or waits
-void image_lock_release(Job *job);          // if it has one
-void image_lock_on_answer(Worker *worker, uint64_t token, const char *suffix, bool ours,
-                          const Error *err);
-void image_locks_connected(Worker *worker);
-void image_locks_disconnected(Worker *worker);
 
 // control.c: cancel requests and the reload of the configuration.
 int worker_listen(Worker *worker, Error *err) must_check;

@@ -19,7 +19,7 @@
 
 #define CONSUME_CHANNEL 1
 #define SEND_CHANNEL 2 // and the next
-#define ASK_CHANNEL 4
+#define ASK_CHANNEL 4  // and the next
 #define CONSUMER_TAG "packuilon"
 #define FRAMES_PER_TURN 64 // then the loop's other sources have a turn
 
@@ -325,57 +325,55 @@ static void on_sent(uint64_t token, const Error *err, void *userdata)
                                                  consumer->base.userdata);
 }
 
-static void ask(AmqpConsumer *consumer, AskKind kind, const char *suffix, uint64_t token)
-{
-        _cleanup_free_ char *queue = xasprintf("%s%s", consumer->queue, suffix);
-        Error err = ERROR_NONE;
+// ---- questions ----------------------------------------------------------------------------
 
-        if (!consumer->connected || consumer->link.lost)
-                return;
-        if (asker_ask(&consumer->asker, kind, queue, suffix, token, &err) < 0)
-                break_later(consumer, &err);
-        turn_soon(consumer);
+static bool can_ask(const AmqpConsumer *consumer)
+{
+        return consumer->connected && !consumer->link.lost;
+}
+
+// `r` and `err` are what asking came to.
+static void asked(AmqpConsumer *consumer, int r, const Error *err)
+{
+        if (r < 0)
+                break_later(consumer, err);
+        turn_soon(consumer); // frames may have come with the answers
 }
 
 static void amqp_consumer_drop(Consumer *base, const char *suffix, uint64_t token)
 {
-        ask(to_amqp(base), ASK_DROP, suffix, token);
+        AmqpConsumer *consumer = to_amqp(base);
+        Error err = ERROR_NONE;
+
+        if (can_ask(consumer))
+                asked(consumer, asker_drop(&consumer->asker, suffix, token, &err), &err);
 }
 
-static void amqp_consumer_lock(Consumer *base, const char *suffix, uint64_t token)
+static void amqp_consumer_lock(Consumer *base, const LockSpec *spec)
 {
-        ask(to_amqp(base), ASK_LOCK, suffix, token);
+        AmqpConsumer *consumer = to_amqp(base);
+        Error err = ERROR_NONE;
+
+        if (can_ask(consumer))
+                asked(consumer, asker_lock(&consumer->asker, spec, &err), &err);
 }
 
 static void amqp_consumer_unlock(Consumer *base, const char *suffix)
 {
         AmqpConsumer *consumer = to_amqp(base);
-        _cleanup_free_ char *queue = xasprintf("%s%s", consumer->queue, suffix);
         Error err = ERROR_NONE;
 
-        if (!consumer->connected || consumer->link.lost)
-                return;
-        if (asker_unlock(&consumer->asker, queue, &err) < 0)
-                break_later(consumer, &err);
+        if (can_ask(consumer))
+                asked(consumer, asker_unlock(&consumer->asker, suffix, &err), &err);
 }
 
-static void on_locked(uint64_t token, const char *suffix, bool ours, const Error *err,
-                      void *userdata)
+static void amqp_consumer_knock(Consumer *base, const char *suffix)
 {
-        AmqpConsumer *consumer = userdata;
+        AmqpConsumer *consumer = to_amqp(base);
+        Error err = ERROR_NONE;
 
-        if (!consumer->closing && consumer->base.callbacks.on_locked)
-                consumer->base.callbacks.on_locked(&consumer->base, token, suffix, ours, err,
-                                                   consumer->base.userdata);
-}
-
-static void on_dropped(uint64_t token, int64_t n, const Error *err, void *userdata)
-{
-        AmqpConsumer *consumer = userdata;
-
-        if (!consumer->closing && consumer->base.callbacks.on_dropped)
-                consumer->base.callbacks.on_dropped(&consumer->base, token, n, err,
-                                                    consumer->base.userdata);
+        if (can_ask(consumer))
+                asked(consumer, asker_knock(&consumer->asker, suffix, &err), &err);
 }
 
 // ---- frames -------------------------------------------------------------------------------
@@ -423,7 +421,7 @@ static int on_frame(AmqpConsumer *consumer, const amqp_frame_t *frame, Error *er
 
         if (frame->channel == SEND_CHANNEL)
                 return sender_on_frame(&consumer->sender, frame, err);
-        if (frame->channel == ASK_CHANNEL)
+        if (frame->channel >= ASK_CHANNEL)
                 return asker_on_frame(&consumer->asker, frame, err);
         if (method == AMQP_CONNECTION_BLOCKED_METHOD || method == AMQP_CONNECTION_UNBLOCKED_METHOD)
                 return sender_set_blocked(&consumer->sender,
@@ -527,6 +525,7 @@ static void finish_moves(AmqpConsumer *consumer)
         int r = 1;
 
         consumer->closing = true;
+        asker_reset(&consumer->asker);
         while (r > 0 && consumer->sender.sent && !consumer->link.lost) {
                 r = link_next_frame(&consumer->link, &frame, NULL);
                 if (r == 0) {
@@ -569,6 +568,7 @@ static const ConsumerOps amqp_consumer_ops = {
         .drop = amqp_consumer_drop,
         .lock = amqp_consumer_lock,
         .unlock = amqp_consumer_unlock,
+        .knock = amqp_consumer_knock,
         .free = amqp_consumer_free,
 };
 
@@ -601,7 +601,6 @@ int consumer_new_amqp(const Config *config, sd_event *event, unsigned prefetch,
                       const Consumer *base, Consumer **ret, Error *err)
 {
         static const SenderCallbacks sender_callbacks = {on_moved, on_sent};
-        static const AskerCallbacks asker_callbacks = {on_dropped, on_locked};
         AmqpConsumer *consumer = xcalloc(1, sizeof *consumer);
         int r;
 
@@ -612,7 +611,8 @@ int consumer_new_amqp(const Config *config, sd_event *event, unsigned prefetch,
         consumer->queue = xstrdup(config->global.queue);
         consumer->prefetch = (uint16_t)MIN(MAX(prefetch, 1U), (unsigned)UINT16_MAX);
         sender_init(&consumer->sender, &consumer->link, SEND_CHANNEL, &sender_callbacks, consumer);
-        asker_init(&consumer->asker, &consumer->link, ASK_CHANNEL, &asker_callbacks, consumer);
+        asker_init(&consumer->asker, &consumer->link, ASK_CHANNEL, consumer->queue,
+                   &consumer->base);
         r = add_sources(consumer, err);
         if (r < 0) {
                 amqp_consumer_free(&consumer->base);

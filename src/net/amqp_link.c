@@ -68,6 +68,12 @@ static amqp_table_entry_t true_entry(const char *key)
                                     .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}};
 }
 
+static amqp_table_entry_t number_entry(const char *key, int64_t number)
+{
+        return (amqp_table_entry_t){.key = amqp_cstring_bytes(key),
+                                    .value = {.kind = AMQP_FIELD_KIND_I64, .value.i64 = number}};
+}
+
 static amqp_rpc_reply_t request_login(AmqpLink *link, int heartbeat_seconds)
 {
         const GlobalConfig *global = link->global;
@@ -220,12 +226,26 @@ int link_declare_returning(AmqpLink *link, amqp_channel_t channel, const char *q
         amqp_table_entry_t arguments[] = {
                 text_entry("x-dead-letter-exchange", ""), // the default one: it routes to a queue
                 text_entry("x-dead-letter-routing-key", return_to),
-                {.key = amqp_cstring_bytes("x-expires"),
-                 .value = {.kind = AMQP_FIELD_KIND_I64,
-                           .value.i64 = RETURNING_QUEUE_DAYS * DAY_MS}}};
+                number_entry("x-expires", RETURNING_QUEUE_DAYS * DAY_MS)};
         amqp_queue_declare_t declare = {.queue = amqp_cstring_bytes(queue),
                                         .durable = 1,
                                         .nowait = 1,
+                                        .arguments = {ELEMENTSOF(arguments), arguments}};
+
+        return link_send(link, channel, AMQP_QUEUE_DECLARE_METHOD, &declare, err);
+}
+
+// Of what RabbitMQ compares when a queue is declared again, the routing key of dead letters is the
+// one argument that takes any text. There is no queue of the holder's name: what dies here is gone.
+int link_declare_held(AmqpLink *link, amqp_channel_t channel, const char *queue, const char *holder,
+                      int64_t lease_ms, Error *err)
+{
+        amqp_table_entry_t arguments[] = {text_entry("x-dead-letter-exchange", ""),
+                                          text_entry("x-dead-letter-routing-key", holder),
+                                          number_entry("x-expires", lease_ms),
+                                          number_entry("x-max-length", 1)};
+        amqp_queue_declare_t declare = {.queue = amqp_cstring_bytes(queue),
+                                        .durable = 1,
                                         .arguments = {ELEMENTSOF(arguments), arguments}};
 
         return link_send(link, channel, AMQP_QUEUE_DECLARE_METHOD, &declare, err);

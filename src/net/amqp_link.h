@@ -64,6 +64,12 @@ int link_ensure_queue(AmqpLink *link, amqp_channel_t channel, const char *queue,
 int link_declare_returning(AmqpLink *link, amqp_channel_t channel, const char *queue,
                            const char *return_to, Error *err) must_check;
 
+// Declares a durable queue that names its holder, and vanishes when it was not declared for
+// lease_ms. It does not wait for the answer: if there is one of another holder, the broker closes
+// the channel (406, "inequivalent arg"). It keeps the latest message only.
+int link_declare_held(AmqpLink *link, amqp_channel_t channel, const char *queue, const char *holder,
+                      int64_t lease_ms, Error *err) must_check;
+
 int link_set_prefetch(AmqpLink *link, amqp_channel_t channel, uint16_t prefetch,
                       Error *err) must_check;
 int link_consume(AmqpLink *link, amqp_channel_t channel, const char *queue, const char *tag,

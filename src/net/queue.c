@@ -99,16 +99,22 @@ void consumer_drop(Consumer *consumer, const char *suffix, uint64_t token)
                 consumer->ops->drop(consumer, suffix, token);
 }
 
-void consumer_lock(Consumer *consumer, const char *suffix, uint64_t token)
+void consumer_lock(Consumer *consumer, const LockSpec *spec)
 {
         if (consumer->ops->lock)
-                consumer->ops->lock(consumer, suffix, token);
+                consumer->ops->lock(consumer, spec);
 }
 
 void consumer_unlock(Consumer *consumer, const char *suffix)
 {
         if (consumer->ops->unlock)
                 consumer->ops->unlock(consumer, suffix);
+}
+
+void consumer_knock(Consumer *consumer, const char *suffix)
+{
+        if (consumer->ops->knock)
+                consumer->ops->knock(consumer, suffix);
 }
 
 void delivery_free(Delivery *delivery)

@@ -72,9 +72,13 @@ typedef struct ConsumerCallbacks {
         // DROPPED_NO_QUEUE: there is no such queue.
         void (*on_dropped)(Consumer *consumer, uint64_t token, int64_t n, const Error *err,
                            void *userdata);
-        // The answer to consumer_lock: ours, or another connection's; with err neither is known.
-        void (*on_locked)(Consumer *consumer, uint64_t token, const char *suffix, bool ours,
-                          const Error *err, void *userdata);
+        // The answer to consumer_lock: ours, or another holder's; with err neither is known.
+        void (*on_locked)(Consumer *consumer, const char *suffix, bool ours, const Error *err,
+                          void *userdata);
+        // … to consumer_unlock: what was ours is nobody's.
+        void (*on_unlocked)(Consumer *consumer, const char *suffix, void *userdata);
+        // Somebody knocks at a lock that we have.
+        void (*on_knock)(Consumer *consumer, void *userdata);
 } ConsumerCallbacks;
 
 // Attaches to the event loop and starts to connect; reconnects for ever with growing delay
@@ -126,12 +130,25 @@ void consumer_send(Consumer *consumer, const Message *message, const SendSpec *s
 #define DROPPED_NO_QUEUE (-1)
 void consumer_drop(Consumer *consumer, const char *suffix, uint64_t token);
 
-// Asks for a lock that one connection at a time has, of all that use this broker: an exclusive
-// queue
-// "<QUEUE><suffix>". It is ours until consumer_unlock or the end of the connection, which the
-// broker may notice later than we do. on_locked answers; without a connection as above.
-void consumer_lock(Consumer *consumer, const char *suffix, uint64_t token);
+typedef struct LockSpec {
+        const char *suffix;
+        const char *holder; // whoever asks in this name has it together with us
+        int64_t lease_ms;   // it is gone when it was not asked for again within this time; all
+                            // holders must say the same
+        bool hear_knocks;   // one lock of a consumer may: on_knock, until it is unlocked
+} LockSpec;
+
+// Asks for a lock that one holder at a time has, of all that use this broker, or asks for it again
+// to keep it: a durable queue "<QUEUE><suffix>" that names its holder and expires. It survives a
+// broken connection and a restart of the broker. on_locked answers; without a connection as above.
+void consumer_lock(Consumer *consumer, const LockSpec *spec);
+
+// Ends a lock of ours, whoever else shares it; on_unlocked answers. Without a connection it only
+// expires.
 void consumer_unlock(Consumer *consumer, const char *suffix);
+
+// Lets the holder of a lock, if it hears knocks and is there, know that somebody wants it.
+void consumer_knock(Consumer *consumer, const char *suffix);
 
 // ---- looking ------------------------------------------------------------------------------
 

@@ -31,8 +31,9 @@ typedef struct ConsumerOps {
         void (*send)(Consumer *consumer, const Message *message, const SendSpec *spec,
                      uint64_t token);
         void (*drop)(Consumer *consumer, const char *suffix, uint64_t token);
-        void (*lock)(Consumer *consumer, const char *suffix, uint64_t token);
+        void (*lock)(Consumer *consumer, const LockSpec *spec);
         void (*unlock)(Consumer *consumer, const char *suffix);
+        void (*knock)(Consumer *consumer, const char *suffix);
         void (*free)(Consumer *consumer);
 } ConsumerOps;
 

@@ -174,6 +174,50 @@ def test_two_hosts_never_build_one_image_at_once(make_site, vhost):
     assert first.packer_runs()[0].ended <= other.packer_runs()[0].started
 
 
+SHARED = "other workers share this queue"
+
+
+def test_what_a_host_builds_stays_its_own_when_others_come_and_connections_go(make_site, vhost):
+    first, other = [make_site(name, vhost=vhost) for name in ("a", "b")]
+    gates = [gate(site) for site in (first, other)]
+    worker = first.worker()
+    first.publish(profile("same"), message_id="m0")
+    first.wait_packer()
+    second = other.worker("-v")
+    for each in (worker, second):
+        each.wait_log(SHARED)
+    worker.signal(signal.SIGSTOP)  # it cannot come back
+    vhost.close_connections()
+    other.publish(profile("same"), message_id="m1")
+    second.wait_log("another host builds that image")
+    assert not other.packer_runs()
+    worker.signal(signal.SIGCONT)
+    for go in gates:
+        go.touch()
+    first.wait_state("succeeded")
+    other.wait_state("succeeded")
+    assert first.packer_runs()[0].ended <= other.packer_runs()[0].started
+
+
+def test_hosts_whose_leases_differ_work_together(make_site, vhost):
+    sites = [make_site(name, vhost=vhost) for name in ("a", "b")]
+    sites[1].set("rabbit2packer", LEASE=60)
+    workers = [site.worker() for site in sites]
+    for worker in workers:
+        worker.wait_log(SHARED)
+    workers[0].stop()
+    sites[1].publish_profile()
+    sites[1].wait_state("succeeded")
+
+
+def test_a_host_that_was_stopped_is_not_waited_for(make_site, vhost):
+    sites = [make_site(name, vhost=vhost) for name in ("a", "b")]
+    assert sites[0].worker().stop() == 0
+    sites[1].publish_profile()
+    sites[1].worker()
+    sites[1].wait_state("succeeded")
+
+
 def test_message_from_before_a_build_is_covered_by_it(rabbit_site):
     """The guest has fetched what it is about. A minute is for clocks that differ."""
     rabbit_site.worker()

@@ -69,10 +69,11 @@ static int reap(const Left *left)
         return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
-static void count(void *userdata)
+static void count(const char *target, void *userdata)
 {
         unsigned *n = userdata;
 
+        assert_non_null(strstr(target, IMAGE));
         (*n)++;
 }
 
