@@ -16,8 +16,9 @@
 #define TARGET_MAX 128    // bytes in a queue's name; longer ones are told by their digest
 #define ASK_AGAIN_MS 2000 // another's lock, and up to as much more: others ask, too
 #define LOOK_AGAIN_MS 500 // for who is there
-#define AGAIN_PARTS 10    // neither waits for more than such a part of the lease
-#define RENEW_PARTS 3     // a lock is renewed when such a part of it is over
+#define KNOCKS_UNTOLD 4
+#define AGAIN_PARTS 10 // neither waits for more than such a part of the lease
+#define RENEW_PARTS 3  // a lock is renewed when such a part of it is over
 #define USEC_PER_MS 1000ULL
 
 typedef struct ImageLock {
@@ -54,7 +55,8 @@ struct ImageLocks {
         void *userdata;
         Consumer *consumer;
         Company company;
-        bool told_waiting, told_many, told_refused;
+        unsigned n_knocks;
+        bool told_many, told_refused;
         ImageLock *first;
         int64_t renew_ms; // monotonic: all that is ours
         int64_t look_ms;  // monotonic: the question of `company` once more; 0: it is under way
@@ -186,7 +188,7 @@ static void settle(ImageLocks *locks, Company company)
 {
         locks->company = company;
         locks->look_ms = 0;
-        locks->told_waiting = false;
+        locks->n_knocks = 0;
         if (company == COMPANY_MANY && !locks->told_many)
                 log_info("other workers share this queue: each image is locked while it is built");
         locks->told_many = company == COMPANY_MANY;
@@ -241,13 +243,12 @@ static void arrive(ImageLocks *locks)
         arrive_if_all_answered(locks);
 }
 
-// Another is alone, and may not hear: then its lock runs out.
+// Another is alone. One that is there opens at once; else its lock must run out.
 static void knock(ImageLocks *locks)
 {
-        if (!locks->told_waiting)
-                log_info("another worker was alone on this queue: builds begin here when it has "
-                         "heard of us, or when it has been away for LEASE");
-        locks->told_waiting = true;
+        if (locks->n_knocks++ == KNOCKS_UNTOLD)
+                log_notice("the worker that was alone on this queue does not answer: builds begin "
+                           "here when it does, or when it has been away for its LEASE");
         consumer_knock(locks->consumer, ALONE);
         look_later(locks);
 }
