@@ -263,19 +263,32 @@ static bool enter(const ProfilePaths *paths, const PathState *here, const char *
         return covered;
 }
 
+// No pattern is deeper than a profile: a state with patterns left has its level.
+bool path_state_enter_key(const ProfilePaths *paths, const PathState *here, const char *key,
+                          size_t len, PathState *ret)
+{
+        if (here->any)
+                return enter(paths, here, key, len, ret);
+        ret->any = false;
+        return false;
+}
+
+bool path_state_enter_index(const ProfilePaths *paths, const PathState *here, size_t index,
+                            PathState *ret)
+{
+        char digits[24];
+
+        if (here->any)
+                return enter(paths, here, digits,
+                             (size_t)snprintf(digits, sizeof digits, "%zu", index), ret);
+        ret->any = false;
+        return false;
+}
+
 bool path_state_enter(const ProfilePaths *paths, const PathState *here, const ProfileNode *parent,
                       const ProfileNode *child, size_t index, PathState *ret)
 {
-        char digits[24];
-        int len;
-
-        // No pattern is deeper than a profile: a state with patterns left has its level.
-        if (!here->any) {
-                ret->any = false;
-                return false;
-        }
         if (parent->type == PROFILE_DICT)
-                return enter(paths, here, child->key, child->key_len, ret);
-        len = snprintf(digits, sizeof digits, "%zu", index);
-        return enter(paths, here, digits, (size_t)len, ret);
+                return path_state_enter_key(paths, here, child->key, child->key_len, ret);
+        return path_state_enter_index(paths, here, index, ret);
 }

@@ -23,5 +23,11 @@ PathState path_state_start(const ProfilePaths *paths);
 
 // One step down, to a child of a dict, or to the element `index` of a list. True when the child
 // is ignored; *ret is its state otherwise.
+bool path_state_enter_key(const ProfilePaths *paths, const PathState *here, const char *key,
+                          size_t len, PathState *ret);
+bool path_state_enter_index(const ProfilePaths *paths, const PathState *here, size_t index,
+                            PathState *ret);
+
+// The same for a node of a tree.
 bool path_state_enter(const ProfilePaths *paths, const PathState *here, const ProfileNode *parent,
                       const ProfileNode *child, size_t index, PathState *ret);

@@ -2,24 +2,18 @@
 
 #include <string.h>
 
+#include "core/profile_outline.h"
 #include "scan/cache.h"
 #include "util/alloc.h"
 
 #define DIFFERENCES_TOLD_MAX 200
 #define MORE_LINE_RESERVE 40 // bytes kept for "and N more"
 
-// An earlier document, from the cache.
-typedef struct Earlier {
-        Buf text;
-        Profile *profile; // NULL: not available
-} Earlier;
-
-static void earlier_done(Earlier *earlier)
-{
-        if (earlier->profile)
-                profile_free(earlier->profile);
-        buf_done(&earlier->text);
-}
+// A fetched document.
+typedef struct Body {
+        ProfileText text;
+        const ProfileOutline *outline;
+} Body;
 
 int decision_rules_init(DecisionRules *rules, const ScanConfig *config, ProfilePaths **ret_ignore,
                         Error *err)
@@ -35,17 +29,6 @@ int decision_rules_init(DecisionRules *rules, const ScanConfig *config, ProfileP
         };
         profile_paths_digest(*ret_ignore, &rules->ignore_digest);
         return 0;
-}
-
-// A cache that cannot be read costs the explanation; hence no error.
-static void load_earlier(const DecisionRules *rules, const char *name, const Digest *raw,
-                         Earlier *earlier)
-{
-        earlier->text = BUF_INIT(rules->max_bytes);
-        if (cache_read_exact(rules->cache_dir, name, raw, &earlier->text, NULL) != 0)
-                return;
-        if (profile_parse(buf_str(&earlier->text), earlier->text.len, &earlier->profile, NULL) < 0)
-                earlier->profile = NULL;
 }
 
 static char *describe_differences(const ProfileDiffs *diffs)
@@ -68,45 +51,56 @@ static char *describe_differences(const ProfileDiffs *diffs)
         return buf_take(&text, NULL);
 }
 
-static void explain(const DecisionRules *rules, const Profile *before, const Profile *after,
+static void explain(const DecisionRules *rules, const Buf *earlier, const Body *body,
                     Decision *decision)
 {
+        const ProfileText before = {buf_str(earlier), earlier->len};
         ProfileDiffs diffs = {.n_items = 0};
 
-        profile_diff(before, after, rules->ignore, DIFFERENCES_TOLD_MAX, &diffs);
+        if (profile_diff_texts(before, body->text, body->outline, rules->ignore,
+                               DIFFERENCES_TOLD_MAX, &diffs, NULL) < 0)
+                return;
         decision->n_differences = diffs.n_total;
         decision->changes = describe_differences(&diffs);
         profile_diffs_done(&diffs);
 }
 
+// Whether the earlier body has this content with the ignored paths of now.
+static bool has_content(const DecisionRules *rules, const Buf *earlier, const Digest *content)
+{
+        _cleanup_outline_ ProfileOutline outline = {0};
+        Digest found;
+
+        return profile_digest_text(buf_str(earlier), earlier->len, rules->ignore, &found, &outline,
+                                   NULL) == 0 &&
+               digest_equal(&found, content);
+}
+
 // A profile whose content was known.
 static void compare(const DecisionRules *rules, const char *name, const ProfileRecord *known,
-                    const Profile *after, Decision *decision)
+                    const Body *body, Decision *decision)
 {
-        _cleanup_(earlier_done) Earlier earlier = {.profile = NULL};
-        bool comparable = digest_equal(&known->ignore, &rules->ignore_digest);
-        Digest content = known->content;
+        _cleanup_buf_ Buf earlier = BUF_INIT(rules->max_bytes);
+        bool comparable = digest_equal(&known->ignore, &rules->ignore_digest), cached;
 
         decision->verdict = VERDICT_UNCHANGED;
-        if (comparable && digest_equal(&content, &decision->content))
+        if (comparable && digest_equal(&known->content, &decision->content))
                 return;
-        load_earlier(rules, name, &known->raw, &earlier);
-        if (!comparable && earlier.profile) {
-                // IGNORE_PATHS is another one now: the known content, seen with it.
-                profile_digest(earlier.profile, rules->ignore, &content);
-                if (digest_equal(&content, &decision->content))
-                        return;
-        }
+        // A cache that cannot be read costs the explanation; hence no error.
+        cached = cache_read_exact(rules->cache_dir, name, &known->raw, &earlier, NULL) == 0;
+        if (!comparable && cached && has_content(rules, &earlier, &decision->content))
+                return;
         decision->verdict = VERDICT_CHANGED;
-        if (earlier.profile)
-                explain(rules, earlier.profile, after, decision);
+        if (cached)
+                explain(rules, &earlier, body, decision);
 }
 
 int decision_make(const DecisionRules *rules, const char *name, const ProfileRecord *known,
                   bool baseline, const char *body, size_t len, Decision *ret, Error *err)
 {
-        _cleanup_profile_ Profile *profile = NULL;
-        Decision decision = {.verdict = VERDICT_UNCHANGED};
+        Decision decision = {.verdict = VERDICT_UNCHANGED, .ignore = rules->ignore_digest};
+        _cleanup_outline_ ProfileOutline outline = {0};
+        const Body fetched = {.text = {body, len}, .outline = &outline};
         int r;
 
         digest_sha256(body, len, &decision.raw);
@@ -116,13 +110,11 @@ int decision_make(const DecisionRules *rules, const char *name, const ProfileRec
                 *ret = decision;
                 return 0;
         }
-        r = profile_parse(body, len, &profile, err);
+        r = profile_digest_text(body, len, rules->ignore, &decision.content, &outline, err);
         if (r < 0)
                 return error_prefix(err, "not a JSON profile");
-        profile_digest(profile, rules->ignore, &decision.content);
-        decision.ignore = rules->ignore_digest;
         if (known && known->has_content)
-                compare(rules, name, known, profile, &decision);
+                compare(rules, name, known, &fetched, &decision);
         else
                 decision.verdict = baseline ? VERDICT_BASELINE : VERDICT_ADDED;
         *ret = decision;

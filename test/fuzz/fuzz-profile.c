@@ -9,6 +9,7 @@
 
 #include "core/identity.h"
 #include "core/profile.h"
+#include "core/profile_outline.h"
 #include "util/buf.h"
 #include "util/strutil.h"
 
@@ -28,7 +29,7 @@ static Profile *parse(const char *text, size_t len)
         int r = profile_parse(text, len, &profile, &err);
 
         must(r == 0 || (r == -EBADMSG && err.code == EBADMSG && !profile &&
-                        str_starts_with(err.text, "line ")));
+                        (len == 0 || str_starts_with(err.text, "line "))));
         return profile;
 }
 
@@ -122,6 +123,80 @@ static void check_pair(const Profile *a, const Profile *b, const ProfilePaths *i
         profile_diffs_done(&diffs);
 }
 
+// In one pass over the text: the same digest, or the same words for what is wrong with it.
+static void check_digest_text(const char *text, size_t len, const ProfilePaths *ignore)
+{
+        _cleanup_outline_ ProfileOutline outline = {0};
+        _cleanup_profile_ Profile *profile = NULL;
+        Error by_tree_err = ERROR_NONE, err = ERROR_NONE;
+        int by_tree = profile_parse(text, len, &profile, &by_tree_err);
+        Digest want, got;
+        int r = profile_digest_text(text, len, ignore, &got, &outline, &err);
+
+        must(r == by_tree);
+        if (r < 0) {
+                must(strcmp(err.text, by_tree_err.text) == 0);
+                return;
+        }
+        profile_digest(profile, ignore, &want);
+        must(digest_equal(&want, &got));
+}
+
+static void check_same_diffs(const ProfileDiffs *one, const ProfileDiffs *two)
+{
+        must(one->n_items == two->n_items && one->n_total == two->n_total);
+        for (size_t at = 0; at < one->n_items; at++) {
+                char *a = profile_diff_describe(&one->items[at]);
+                char *b = profile_diff_describe(&two->items[at]);
+
+                must(strcmp(a, b) == 0);
+                free(a);
+                free(b);
+        }
+}
+
+// By excerpts: what is found by the whole documents.
+static void check_diff_texts(const ProfileText *before, const ProfileText *after,
+                             const ProfilePaths *ignore)
+{
+        _cleanup_outline_ ProfileOutline outline = {0};
+        _cleanup_profile_ Profile *a = parse(before->text, before->len);
+        _cleanup_profile_ Profile *b = parse(after->text, after->len);
+        ProfileDiffs want, got;
+        Digest digest;
+
+        must(profile_digest_text(after->text, after->len, ignore, &digest, &outline, NULL) == 0);
+        must(profile_diff_texts(*before, *after, &outline, ignore, 5, &got, NULL) == 0);
+        profile_diff(a, b, ignore, 5, &want);
+        check_same_diffs(&want, &got);
+        profile_diffs_done(&want);
+        profile_diffs_done(&got);
+}
+
+// The document with its bytes from `at` on replaced, as far as both are documents.
+static void check_edited(const char *text, size_t len, const ProfilePaths *ignore)
+{
+        static const char *const edits[] = {"", ",", "}", "\"q\":{},", "}, \"r\": {", "1", "]"};
+        _cleanup_buf_ Buf edited = BUF_INIT(len + 64);
+
+        for (size_t i = 0; i < 8 * ELEMENTSOF(edits) && len > 0; i++) {
+                size_t at = i * 7919 % len, gone = MIN(i / ELEMENTSOF(edits), len - at);
+                _cleanup_profile_ Profile *profile = NULL;
+                ProfileText before = {text, len}, after;
+
+                buf_clear(&edited);
+                must(buf_append(&edited, text, at) == 0 &&
+                     buf_append_str(&edited, edits[i % ELEMENTSOF(edits)]) == 0 &&
+                     buf_append(&edited, text + at + gone, len - at - gone) == 0);
+                profile = parse(buf_str(&edited), edited.len);
+                if (!profile)
+                        continue;
+                after = (ProfileText){buf_str(&edited), edited.len};
+                check_diff_texts(&before, &after, ignore);
+                check_diff_texts(&after, &before, ignore);
+        }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         static char a_ip[] = "/a/ip", any[] = "/*/*/ip",
@@ -131,16 +206,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t a_len = nul ? (size_t)(nul - text) : size;
         _cleanup_profile_ Profile *a = parse(text, a_len), *b = NULL;
         _cleanup_profile_paths_ ProfilePaths *ignore = NULL;
+        ProfileText b_text;
 
+        must(profile_paths_new(list, &ignore, NULL) == 0);
+        check_digest_text(text, a_len, NULL);
+        check_digest_text(text, a_len, ignore);
         if (!a)
                 return 0;
         check_rewritten(a, size);
         check_identity(a);
-        b = nul ? parse(nul + 1, size - a_len - 1) : parse(text, a_len);
+        b_text = nul ? (ProfileText){nul + 1, size - a_len - 1} : (ProfileText){text, a_len};
+        b = parse(b_text.text, b_text.len);
         if (!b)
                 return 0;
-        must(profile_paths_new(list, &ignore, NULL) == 0);
         check_pair(a, b, NULL);
         check_pair(a, b, ignore);
+        check_diff_texts(&(ProfileText){text, a_len}, &b_text, NULL);
+        check_diff_texts(&(ProfileText){text, a_len}, &b_text, ignore);
+        check_edited(text, a_len, ignore);
         return 0;
 }
