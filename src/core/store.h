@@ -43,7 +43,7 @@ bool store_in_transaction(const Store *store);
 typedef struct ProfileRecord {
         const char *name; // entry of the index
         int64_t mtime;    // of the index entry last dealt with, as the index writes it
-        Digest raw;       // of the profile's bytes
+        Checksum raw;     // of the profile's bytes
         Digest content;   // profile_digest, with…
         Digest ignore;    // …these ignored paths
         bool has_content; // false: seen in the index, content never fetched (record mode)

@@ -40,6 +40,19 @@ static bool column_digest(const Query *query, int at, Digest *ret)
         return true;
 }
 
+// The same for a checksum, which has one of two sizes.
+static bool column_checksum(const Query *query, int at, Checksum *ret)
+{
+        const void *data = sqlite3_column_blob(query->stmt, at);
+        size_t len = (size_t)sqlite3_column_bytes(query->stmt, at);
+
+        if (!data || (len != CHECKSUM_XXH3_BYTES && len != CHECKSUM_SHA256_BYTES))
+                return false;
+        *ret = (Checksum){.len = (uint8_t)len};
+        memcpy(ret->bytes, data, len);
+        return true;
+}
+
 int store_profile_get(Store *store, const char *name, ProfileRecord *ret, Error *err)
 {
         static const char sql[] =
@@ -54,7 +67,7 @@ int store_profile_get(Store *store, const char *name, ProfileRecord *ret, Error 
                 return r < 0 ? r : STORE_NOT_FOUND;
         record.mtime = query_column_int(&query, 0, 0);
         record.error = query_column_text(&query, 1);
-        record.has_content = column_digest(&query, 2, &record.raw) &&
+        record.has_content = column_checksum(&query, 2, &record.raw) &&
                              column_digest(&query, 3, &record.content) &&
                              column_digest(&query, 4, &record.ignore);
         *ret = record;
@@ -66,10 +79,10 @@ void profile_record_done(ProfileRecord *record)
         free(TAKE_PTR(record->error));
 }
 
-static void bind_digest(Query *query, const ProfileRecord *record, const Digest *digest)
+static void bind_bytes(Query *query, const ProfileRecord *record, const uint8_t *bytes, size_t len)
 {
         if (record->has_content)
-                query_blob(query, digest->bytes, sizeof digest->bytes);
+                query_blob(query, bytes, len);
         else
                 query_null(query);
 }
@@ -84,9 +97,9 @@ int store_profile_put(Store *store, const ProfileRecord *record, Error *err)
         query_text(&query, record->name);
         query_int(&query, record->mtime);
         query_text(&query, record->error);
-        bind_digest(&query, record, &record->raw);
-        bind_digest(&query, record, &record->content);
-        bind_digest(&query, record, &record->ignore);
+        bind_bytes(&query, record, record->raw.bytes, record->raw.len);
+        bind_bytes(&query, record, record->content.bytes, sizeof record->content.bytes);
+        bind_bytes(&query, record, record->ignore.bytes, sizeof record->ignore.bytes);
         return query_run(&query, "write a profile", err);
 }
 

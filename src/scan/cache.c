@@ -20,23 +20,21 @@ int cache_read(const char *cache_dir, const char *name, Buf *out, Error *err)
         return fs_read_file(path, out, err);
 }
 
-int cache_read_exact(const char *cache_dir, const char *name, const Digest *raw, Buf *out,
+int cache_read_exact(const char *cache_dir, const char *name, const Checksum *raw, Buf *out,
                      Error *err)
 {
-        Digest found;
         int r = cache_read(cache_dir, name, out, err);
 
         if (r != 0)
                 return r;
-        digest_sha256(buf_str(out), out->len, &found);
-        if (digest_equal(&found, raw))
+        if (checksum_matches(raw, buf_str(out), out->len))
                 return 0;
         buf_clear(out);
         return CACHE_NOT_FOUND;
 }
 
-// In place: a body that was cut short by a kill is known by its digest, and new files for old ones,
-// a thousand in a row, take the file system longer than all the rest of a scan takes.
+// In place: a body that was cut short by a kill is known by its checksum, and new files for old
+// ones, a thousand in a row, take the file system longer than all the rest of a scan takes.
 static int write_in_place(const char *path, const char *data, size_t len, Error *err)
 {
         _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);

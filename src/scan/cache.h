@@ -2,7 +2,7 @@
 // a site can go back to it: CACHE_DIR/<name> and CACHE_DIR/cached_info.xml.
 //
 // It explains (which paths differ); it does not decide: digests in the store do. A body that is
-// missing or does not have the expected digest costs the explanation, nothing else.
+// missing or does not have the expected checksum costs the explanation, nothing else.
 #pragma once
 
 #include <stdbool.h>
@@ -18,11 +18,11 @@
 // `name` is a safe relative path. Appends to out, whose max is the limit. CACHE_NOT_FOUND.
 int cache_read(const char *cache_dir, const char *name, Buf *out, Error *err) must_check;
 
-// As cache_read, for exactly the body with this digest: CACHE_NOT_FOUND for any other, too.
-int cache_read_exact(const char *cache_dir, const char *name, const Digest *raw, Buf *out,
+// As cache_read, for exactly the body with this checksum: CACHE_NOT_FOUND for any other, too.
+int cache_read_exact(const char *cache_dir, const char *name, const Checksum *raw, Buf *out,
                      Error *err) must_check;
 
-// Replaces a body; makes folders that are missing. Not atomic: a torn body has another digest.
+// Replaces a body; makes folders that are missing. Not atomic: a torn body has another checksum.
 int cache_write(const char *cache_dir, const char *name, const void *data, size_t len,
                 Error *err) must_check;
 

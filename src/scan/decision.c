@@ -103,8 +103,8 @@ int decision_make(const DecisionRules *rules, const char *name, const ProfileRec
         const Body fetched = {.text = {body, len}, .outline = &outline};
         int r;
 
-        digest_sha256(body, len, &decision.raw);
-        if (known && known->has_content && digest_equal(&known->raw, &decision.raw)) {
+        checksum_of(body, len, &decision.raw);
+        if (known && known->has_content && checksum_matches(&known->raw, body, len)) {
                 decision.content = known->content;
                 decision.ignore = known->ignore;
                 *ret = decision;

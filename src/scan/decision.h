@@ -1,7 +1,7 @@
 // Decides what a fetched profile means: nothing, the baseline, or a message.
 //
 // Digests decide, the cached body only explains: same bytes as last time need no parsing; else the
-// parsed documents are compared outside IGNORE_PATHS by their content ids.
+// documents are compared outside IGNORE_PATHS by their content ids.
 #pragma once
 
 #include <stdbool.h>
@@ -29,9 +29,10 @@ typedef struct DecisionRules {
 
 typedef struct Decision {
         Verdict verdict;
-        Digest raw, content, ignore; // for the record
-        size_t n_differences;        // 0 also when they cannot be told
-        char *changes;               // a line each, cut at MESSAGE_CHANGES_MAX; NULL: none
+        Checksum raw; // these three for the record
+        Digest content, ignore;
+        size_t n_differences; // 0 also when they cannot be told
+        char *changes;        // a line each, cut at MESSAGE_CHANGES_MAX; NULL: none
 } Decision;
 
 // Reads IGNORE_PATHS; *ret_ignore belongs to the caller and must outlive the rules.

@@ -188,7 +188,8 @@ static int record_profile(Scan *scan, const CatalogEntry *entry, const char *nam
                   decision->verdict == VERDICT_BASELINE ? "recorded" : "recompiled, not changed");
         if (scan->options->dry_run)
                 return 0;
-        if (!known || !known->has_content || !digest_equal(&known->raw, &decision->raw))
+        if (!known || !known->has_content ||
+            !checksum_matches(&known->raw, buf_str(body), body->len))
                 remember_body(scan, name, buf_str(body), body->len);
         return scan_state_put(scan, &record, err);
 }

@@ -13,6 +13,14 @@ static Digest digest(const char *text)
         return result;
 }
 
+static Checksum checksum(const char *text)
+{
+        Checksum result;
+
+        checksum_of(text, strlen(text), &result);
+        return result;
+}
+
 static void put(Store *store, const ProfileRecord *record)
 {
         Error err = ERROR_NONE;
@@ -37,7 +45,7 @@ static void test_whole_record_comes_back(void **state)
         char words[] = "404 for https://aquilon/profiles/a.json";
         const ProfileRecord in = {.name = "profiles/o'neil;\"$NAME\".json",
                                   .mtime = INT64_C(1732300000123),
-                                  .raw = digest("raw"),
+                                  .raw = checksum("raw"),
                                   .content = digest("content"),
                                   .ignore = digest("ignore"),
                                   .has_content = true,
@@ -49,7 +57,7 @@ static void test_whole_record_comes_back(void **state)
         assert_ptr_equal(out.name, in.name);
         assert_int_equal(out.mtime, in.mtime);
         assert_true(out.has_content);
-        assert_true(digest_equal(&out.raw, &in.raw));
+        assert_true(checksum_matches(&out.raw, "raw", 3));
         assert_true(digest_equal(&out.content, &in.content));
         assert_true(digest_equal(&out.ignore, &in.ignore));
         assert_string_equal(out.error, words);
@@ -58,17 +66,31 @@ static void test_whole_record_comes_back(void **state)
         profile_record_done(&out);
 }
 
+// A version before had SHA-256 for all three.
+static void test_checksum_of_either_kind(void **state)
+{
+        _cleanup_store_ Store *store = open_store(*state, STORE_PROFILES, STORE_READ_WRITE);
+        ProfileRecord record = {.name = "a.json", .has_content = true};
+
+        record.raw.len = CHECKSUM_SHA256_BYTES;
+        memcpy(record.raw.bytes, digest("raw").bytes, CHECKSUM_SHA256_BYTES);
+        put(store, &record);
+        record = get(store, "a.json");
+        assert_true(record.has_content);
+        assert_int_equal(record.raw.len, CHECKSUM_SHA256_BYTES);
+        assert_true(checksum_matches(&record.raw, "raw", 3));
+}
+
 static void test_record_without_content(void **state)
 {
-        static const Digest zero;
         _cleanup_store_ Store *store = open_store(*state, STORE_PROFILES, STORE_READ_WRITE);
-        ProfileRecord record = {.name = "a.json", .mtime = 5, .raw = digest("never stored")};
+        ProfileRecord record = {.name = "a.json", .mtime = 5, .raw = checksum("never stored")};
 
         put(store, &record);
         record = get(store, "a.json");
         assert_false(record.has_content);
         assert_null(record.error);
-        assert_true(digest_equal(&record.raw, &zero));
+        assert_int_equal(record.raw.len, 0);
         assert_int_equal(record.mtime, 5);
 }
 
@@ -212,6 +234,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 unit_test_in_folder(test_whole_record_comes_back),
+                unit_test_in_folder(test_checksum_of_either_kind),
                 unit_test_in_folder(test_record_without_content),
                 unit_test_in_folder(test_put_replaces_and_delete_deletes),
                 unit_test_in_folder(test_digest_of_wrong_size_counts_as_none),

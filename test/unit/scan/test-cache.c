@@ -54,11 +54,11 @@ static void test_exact(void **state)
 {
         _cleanup_buf_ Buf body = BUF_INIT(BODY_MAX);
         Error err = ERROR_NONE;
-        Digest right, wrong;
+        Checksum right, wrong;
         int r;
 
-        digest_sha256("{}", 2, &right);
-        digest_sha256("{ }", 3, &wrong);
+        checksum_of("{}", 2, &right);
+        checksum_of("{ }", 3, &wrong);
         assert_int_equal(cache_read_exact(*state, "a.json", &right, &body, &err), CACHE_NOT_FOUND);
         write_body(*state, "a.json", "{}");
         assert_int_equal(cache_read_exact(*state, "a.json", &wrong, &body, &err), CACHE_NOT_FOUND);

@@ -40,11 +40,41 @@ static void test_equal_looks_at_every_byte(void **state)
         }
 }
 
+// Test vectors of xxHash, and what a version before that stored.
+static void test_checksums(void **state)
+{
+        static const uint8_t of_nothing[] = {0x99, 0xaa, 0x06, 0xd3, 0x01, 0x47, 0x98, 0xd8,
+                                             0x60, 0x01, 0xc3, 0x24, 0x46, 0x8d, 0x49, 0x7f};
+        Checksum checksum, earlier = {.len = CHECKSUM_SHA256_BYTES}, none = {.len = 0};
+        Digest digest;
+
+        (void)state;
+        checksum_of("", 0, &checksum);
+        assert_int_equal(checksum.len, CHECKSUM_XXH3_BYTES);
+        assert_memory_equal(checksum.bytes, of_nothing, sizeof of_nothing);
+        checksum_of("abc", 3, &checksum);
+        digest_sha256("abc", 3, &digest);
+        memcpy(earlier.bytes, digest.bytes, sizeof digest.bytes);
+        assert_true(checksum_matches(&checksum, "abc", 3));
+        assert_true(checksum_matches(&earlier, "abc", 3));
+        assert_false(checksum_matches(&none, "abc", 3));
+        for (size_t i = 0; i < CHECKSUM_SHA256_BYTES; i++) {
+                Checksum other = earlier;
+
+                other.bytes[i] ^= 1;
+                assert_false(checksum_matches(&other, "abc", 3));
+                other = checksum;
+                other.bytes[i] ^= 1;
+                assert_int_equal(checksum_matches(&other, "abc", 3), i >= CHECKSUM_XXH3_BYTES);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_known_digests),
                 cmocka_unit_test(test_equal_looks_at_every_byte),
+                cmocka_unit_test(test_checksums),
         };
 
         return cmocka_run_group_tests_name("hash", tests, NULL, NULL);
