@@ -1,6 +1,7 @@
 // cdb2rabbit: queues a message for each profile that really changed. Once, or with --listen
 // whenever the broker says so.
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,6 +13,8 @@
 #include "scan/scanner.h"
 
 #define OWN_PROGRAM "/proc/self/exe" // the same one, even while its file is being replaced
+#define KEPT_BYTES (32 * 1024 * 1024)
+#define KEPT_BLOCK_BYTES (1024 * 1024) // larger ones do go back
 
 typedef struct Options {
         bool dry_run;
@@ -20,12 +23,22 @@ typedef struct Options {
 
 DEFINE_CLEANUP(sd_event, sd_event_unref)
 
+// Profiles come and go by the thousand: their memory serves the next ones, instead of going back to
+// the kernel and being cleared by it each time.
+static void keep_memory(void)
+{
+        (void)mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES);
+        (void)mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+}
+
 static int scan_once(const Config *config, bool dry_run, Error *err)
 {
         const ScanOptions options = {.dry_run = dry_run, .out = stdout};
         ScanSummary summary = {.n_failed = 0};
-        int r = scanner_run(config, &options, &summary, err);
+        int r;
 
+        keep_memory();
+        r = scanner_run(config, &options, &summary, err);
         if (r < 0)
                 return r;
         return summary.n_failed > 0 ? PROGRAM_FAILED : PROGRAM_DONE;

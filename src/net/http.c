@@ -16,6 +16,7 @@
 #define REDIRECTS_MAX 5L
 #define CONNECT_TIMEOUT_SECONDS 10L
 #define RECEIVE_BUFFER_BYTES 131072L
+#define EXPECTED_MAX_BYTES (1024 * 1024) // that are believed before they come
 #define HEADER_VALUE_MAX ((size_t)1024)
 #define BLOCKING_TURN_MS 1000
 
@@ -84,11 +85,23 @@ static void transfer_list_free(TransferList *list)
         }
 }
 
+// Room for what the server says it will send, so that the body need not move while it grows.
+static int expect_body(Transfer *transfer)
+{
+        curl_off_t len = 0;
+
+        (void)curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &len);
+        if (len <= 0 || len > EXPECTED_MAX_BYTES)
+                return 0;
+        return buf_reserve(&transfer->body, MIN((size_t)len, transfer->body.max));
+}
+
 static size_t on_body(char *data, size_t size, size_t count, void *userdata)
 {
         Transfer *transfer = userdata;
 
-        if (buf_append(&transfer->body, data, size * count) < 0) {
+        if ((transfer->body.len == 0 && expect_body(transfer) < 0) ||
+            buf_append(&transfer->body, data, size * count) < 0) {
                 transfer->too_big = true;
                 return 0; // any other number than was given ends the transfer
         }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "util/alloc.h"
@@ -14,10 +15,14 @@
 int cache_read(const char *cache_dir, const char *name, Buf *out, Error *err)
 {
         _cleanup_free_ char *path = fs_join(cache_dir, name);
+        Error trouble = ERROR_NONE;
+        int r = fs_read_file(path, out, &trouble);
 
+        if (r == 0)
+                return 0;
         if (access(path, F_OK) < 0 && (errno == ENOENT || errno == ENOTDIR))
                 return CACHE_NOT_FOUND;
-        return fs_read_file(path, out, err);
+        return error_set(err, -r, "%s", trouble.text);
 }
 
 int cache_read_exact(const char *cache_dir, const char *name, const Checksum *raw, Buf *out,
@@ -38,6 +43,7 @@ int cache_read_exact(const char *cache_dir, const char *name, const Checksum *ra
 static int write_in_place(const char *path, const char *data, size_t len, Error *err)
 {
         _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+        struct stat st;
 
         if (fd < 0)
                 return error_sys(err, "cannot create %s", path);
@@ -48,7 +54,10 @@ static int write_in_place(const char *path, const char *data, size_t len, Error 
                         return error_sys(err, "cannot write %s", path);
                 done += written > 0 ? (size_t)written : 0;
         }
-        return ftruncate(fd, (off_t)len) < 0 ? error_sys(err, "cannot write %s", path) : 0;
+        // Mostly it fits, and cutting is dear.
+        if (fstat(fd, &st) < 0 || (st.st_size > (off_t)len && ftruncate(fd, (off_t)len) < 0))
+                return error_sys(err, "cannot write %s", path);
+        return 0;
 }
 
 static int make_folder_of(const char *path, Error *err)

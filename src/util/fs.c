@@ -18,7 +18,8 @@
 static int read_all(int fd, const char *path, Buf *out, Error *err)
 {
         for (;;) {
-                size_t room = MIN(out->max - out->len, READ_CHUNK);
+                size_t there = out->cap > out->len ? out->cap - out->len - 1 : 0;
+                size_t room = MIN(out->max - out->len, there > 0 ? there : READ_CHUNK);
                 char overflow;
                 ssize_t got;
                 int r = buf_reserve(out, room);
@@ -57,6 +58,10 @@ int fs_read_file(const char *path, Buf *out, Error *err)
                 return error_set(err, EISDIR, "%s is a folder, not a file", path);
         if (!S_ISREG(st.st_mode))
                 return error_set(err, EINVAL, "%s is not a regular file", path);
+        // Room for all of it and to find its end; what is too big is found by reading.
+        if (st.st_size > 0 &&
+            buf_reserve(out, MIN((size_t)st.st_size + 1, out->max - out->len)) < 0)
+                return error_set(err, EFBIG, "%s is over the limit of %zu bytes", path, out->max);
         return read_all(fd, path, out, err);
 }
 
