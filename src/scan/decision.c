@@ -95,6 +95,14 @@ static void compare(const DecisionRules *rules, const char *name, const ProfileR
                 explain(rules, &earlier, body, decision);
 }
 
+// Whether the known body was this one, whose checksum is `raw`.
+static bool has_bytes(const ProfileRecord *known, const Checksum *raw, const char *body, size_t len)
+{
+        if (known->raw.len == raw->len)
+                return memcmp(known->raw.bytes, raw->bytes, raw->len) == 0;
+        return checksum_matches(&known->raw, body, len); // of an earlier version
+}
+
 int decision_make(const DecisionRules *rules, const char *name, const ProfileRecord *known,
                   bool baseline, const char *body, size_t len, Decision *ret, Error *err)
 {
@@ -104,7 +112,7 @@ int decision_make(const DecisionRules *rules, const char *name, const ProfileRec
         int r;
 
         checksum_of(body, len, &decision.raw);
-        if (known && known->has_content && checksum_matches(&known->raw, body, len)) {
+        if (known && known->has_content && has_bytes(known, &decision.raw, body, len)) {
                 decision.content = known->content;
                 decision.ignore = known->ignore;
                 *ret = decision;
