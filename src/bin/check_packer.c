@@ -21,6 +21,8 @@
 // Packer's plugins listen on sockets in TMPDIR, and the path of a socket is 107 bytes at most.
 #define TMPDIR_MAX 50
 #define EXAMPLE_ID "00000000-0000-4000-8000-000000000000"
+#define SAMPLE_WORDS "REPLACE-WITH-" // in our samples, where the site's own values belong
+#define SAMPLE_MAX_BYTES ((size_t)1024 * 1024)
 
 typedef struct PackerCheck {
         Check *check;
@@ -209,6 +211,16 @@ static void check_login(const PackerCheck *packer)
 
 // ---- maps and templates ---------------------------------------------------------------------
 
+// What Packer takes for an id, and the cloud will refuse. A file that cannot be read is another
+// check's.
+static void warn_if_sample(Check *check, const char *what, const char *path)
+{
+        _cleanup_buf_ Buf text = BUF_INIT(SAMPLE_MAX_BYTES);
+
+        if (fs_read_file(path, &text, NULL) == 0 && strstr(buf_str(&text), SAMPLE_WORDS))
+                check_warn(check, what, "%s still has a " SAMPLE_WORDS "… of the sample", path);
+}
+
 void check_source_images(Check *check)
 {
         const char *path = check->config->build.images_config;
@@ -224,6 +236,7 @@ void check_source_images(Check *check)
                            path);
         else
                 check_ok(check, "source images", "%s: %zu", path, n);
+        warn_if_sample(check, "source images", path);
 }
 
 static void add_once(char ***list, const char *text)
@@ -330,6 +343,7 @@ static void check_template(const PackerCheck *packer, const char *path, bool has
                 check_fail(packer->check, "template", "%s: Packer says: %s", path, output);
         else
                 check_ok(packer->check, "template", "%s", path);
+        warn_if_sample(packer->check, "template", path);
 }
 
 static void check_templates(const PackerCheck *packer, bool has_packer)

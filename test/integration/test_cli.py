@@ -876,6 +876,16 @@ def test_check_warns(real_site):
     assert words_of(lines, "profile index") == ["warn"]
 
 
+def test_check_finds_what_is_still_the_samples(real_site):
+    real_site.source_images({"rocky": {"8x-x86_64": "REPLACE-WITH-THE-ID-OF-A-ROCKY-8-IMAGE"}})
+    path = real_site.root / "managed.json"
+    path.write_text(path.read_text().replace("$IMAGE", "$IMAGE REPLACE-WITH-SOMETHING"))
+    lines = check(real_site)
+    for what in ("source images", "template"):
+        assert words_of(lines, what) == ["ok", "warn"]
+        assert "REPLACE-WITH" in lines[what][1][1]
+
+
 def test_check_of_half_a_site(real_site):
     del real_site.config["cdb2rabbit"]
     real_site.write_config()

@@ -233,7 +233,8 @@ def test_example_templates_work(local_site, tmp_path):
     local_site.use_real_packer()
     local_site.profiles.write_index()
     out = local_site.packuilon("check").out
-    named = {Path(line.split(": ")[1]).name for line in out.splitlines() if "template: " in line}
+    good = [line for line in out.splitlines() if line.startswith("ok ")]
+    named = {Path(line.split(": ")[1]).name for line in good if " template: " in line}
     assert named == {"managed.json", "managed.pkr.hcl"}
     assert "FAIL" not in out
 
