@@ -56,9 +56,10 @@ class RunningCloud:
         self._frozen.add(name)
         self._signal(name, signal.SIGSTOP)
 
-    def thaw(self, name):
-        self._signal(name, signal.SIGCONT)
-        self._frozen.discard(name)
+    def thaw_all(self):
+        for name in sorted(self._frozen):
+            self._signal(name, signal.SIGCONT)
+        self._frozen.clear()
 
     @contextmanager
     def quota(self, **limits):
@@ -139,9 +140,8 @@ class RunningCloud:
     # ---- after a test -----------------------------------------------------------------------
 
     def restore(self):
-        """Services run again; servers, keypairs and images of the project are gone."""
-        for name in sorted(self._frozen):
-            self.thaw(name)
+        """Services run again; what the user made is gone."""
+        self.thaw_all()
         for name in sorted(self._stopped):
             self.start_service(name)
         end = time.monotonic() + SERVER_SECONDS

@@ -1,5 +1,6 @@
 """Failures as they really look: what the history says, and what is left in the cloud."""
 
+import re
 import secrets
 
 import pytest
@@ -19,8 +20,11 @@ def shown(site, build):
 
 
 def check_failure(site, build, words, phases):
+    text = shown(site, build)
     assert words in build.reason
-    assert words in shown(site, build)
+    assert words in text
+    for phase in phases:
+        assert re.search(rf"^  \S+ \S+ +[0-9.hms ]+s  phase: {phase}$", text, re.M), text
     assert [name for name, _ in site.phases(build)] == phases
     assert site.exit_line(build)[1] == build.exit_code == 1
     assert build.artifact is None
@@ -158,7 +162,15 @@ def test_nova_goes_down(site, cloud):
 
 # ---- stopped ---------------------------------------------------------------------------------
 
-STOPPED_IN = ["boot", "connect", "provision", "save"]
+STOPPED_IN = ["launch", "boot", "connect", "provision", "stop", "save", "clean up"]
+# What stands still meanwhile, so that the phase does not end.
+HELD_BY = {
+    "launch": "nova-api",
+    "stop": "nova-compute",
+    "save": "nova-compute",
+    "clean up": "nova-compute",
+}
+LAST_WORDS = {"launch": "Launching server", "save": "Image: "}
 
 
 def build_up_to(site, cloud, phase):
@@ -166,20 +178,30 @@ def build_up_to(site, cloud, phase):
     if phase == "provision":
         site.json_template(script=HANGS)
     site.begin_build()
+    if phase == "stop":
+        site.wait_phase("provision")
+        cloud.freeze("nova-compute")
     build = site.wait_phase(phase)
-    if phase == "save":
-        cloud.freeze("nova-compute")  # the image cannot become active
-        wait_for(lambda: "Image: " in site.log_text(build), "an image's id", BUILD_SECONDS)
+    if phase == "launch":
+        wait_said(site, build, LAST_WORDS[phase])
+    if phase in HELD_BY and phase != "stop":
+        cloud.freeze(HELD_BY[phase])
+    wait_said(site, build, LAST_WORDS.get(phase, ""))
     assert site.builds()[0].phase == phase
     return build
 
 
-def check_left(cloud, build, phase, log):
+def wait_said(site, build, words):
+    wait_for(lambda: words in site.log_text(build), f"{words!r} in the log", BUILD_SECONDS)
+
+
+def check_left(cloud, phase, log):
     """Server and keypair are gone. An image whose saving had begun is left, unless Nova saw its
-    server go and removed it: the log says which."""
+    server go and removed it, and a finished one is: the log says which."""
     assert cloud.left() == []
     images = cloud.images()
-    assert len(images) <= (phase == "save")
+    assert len(images) <= (phase in ("save", "clean up"))
+    assert phase != "clean up" or images[0].status == "active"
     for image in images:
         assert image.name == IMAGE
         assert image.id in log
@@ -189,14 +211,13 @@ def check_left(cloud, build, phase, log):
 def test_cancel(site, cloud, phase):
     build = build_up_to(site, cloud, phase)
     site.packuilon("cancel", build.id)
-    wait_for(lambda: "Cancelling build" in site.log_text(build), "cancelling", BUILD_SECONDS)
-    if phase == "save":
-        cloud.thaw("nova-compute")
+    wait_said(site, build, "Cancelling build")
+    cloud.thaw_all()
     (build,) = site.wait_state("cancelled")
     assert "cancel" in build.reason
     assert "Cleanly cancelled builds" in site.log_text(build)
     assert phase in [name for name, _ in site.phases(build)]
-    check_left(cloud, build, phase, build.reason)
+    check_left(cloud, phase, build.reason)
 
 
 @pytest.mark.parametrize("phase", STOPPED_IN)
@@ -205,21 +226,21 @@ def test_killed_worker(site, cloud, phase):
     build = build_up_to(site, cloud, phase)
     packer = build.pid
     site.daemons[0].kill()
-    if phase == "save":
+    if phase in ("stop", "save"):  # Packer has seen it
         wait_for(lambda: cloud.servers()[0].task_state == "deleting", "deleting", SERVER_SECONDS)
-        cloud.thaw("nova-compute")
+    cloud.thaw_all()
     wait_for(lambda: not is_alive(packer), "the end of Packer", BUILD_SECONDS)
     wait_for(lambda: not cloud.servers(), "the server's end", SERVER_SECONDS)
-    check_left(cloud, build, phase, site.log_text(build))
+    check_left(cloud, phase, site.log_text(build))
 
 
 def test_timeout_while_saving(site, cloud):
     """Packer would wait for ever."""
     site.set("rabbit2packer", BUILD_TIMEOUT=90)
     build = build_up_to(site, cloud, "save")
-    wait_for(lambda: "BUILD_TIMEOUT" in site.log_text(build), "BUILD_TIMEOUT", BUILD_SECONDS)
-    cloud.thaw("nova-compute")
+    wait_said(site, build, "BUILD_TIMEOUT")
+    cloud.thaw_all()
     (build,) = site.wait_state("failed")
     assert "BUILD_TIMEOUT (90 s), while in phase save" in build.reason
     assert "being saved and may be left" in build.reason
-    check_left(cloud, build, "save", build.reason)
+    check_left(cloud, "save", build.reason)
