@@ -153,6 +153,41 @@ class RunningCloud:
             self.user.compute.delete_keypair(keypair)
         for image in self.images():
             self.user.image.delete_image(image)
+        user = self.user.current_user_id
+        for credential in self.user.identity.application_credentials(user):
+            self.user.identity.delete_application_credential(user, credential)
+
+
+def horizon_openrc(cloud, password_lines):
+    """openrc as Horizon gives it, but for the lines that ask for the password."""
+    return f"""\
+#!/usr/bin/env bash
+# To use an OpenStack cloud you need to authenticate against the Identity
+# service named keystone, which returns a **Token** and **Service Catalog**.
+export OS_AUTH_URL={cloud.auth["auth_url"]}/
+# With the addition of Keystone we have standardized on the term **project**
+# as the entity that owns the resources.
+export OS_PROJECT_ID={cloud.project_id}
+export OS_PROJECT_NAME="{cloud.auth["project_name"]}"
+export OS_USER_DOMAIN_NAME="Default"
+if [ -z "$OS_USER_DOMAIN_NAME" ]; then unset OS_USER_DOMAIN_NAME; fi
+export OS_PROJECT_DOMAIN_ID="default"
+if [ -z "$OS_PROJECT_DOMAIN_ID" ]; then unset OS_PROJECT_DOMAIN_ID; fi
+# unset v2.0 items in case set
+unset OS_TENANT_ID
+unset OS_TENANT_NAME
+# In addition to the owning entity (tenant), OpenStack stores the entity
+# performing the action as the **user**.
+export OS_USERNAME="{cloud.auth["username"]}"
+# With Keystone you pass the keystone password.
+{password_lines}
+# If your configuration has multiple regions, we set that information here.
+export OS_REGION_NAME="RegionOne"
+# Don't leave a blank variable, unset it if it was empty
+if [ -z "$OS_REGION_NAME" ]; then unset OS_REGION_NAME; fi
+export OS_INTERFACE=public
+export OS_IDENTITY_API_VERSION=3
+"""
 
 
 def host_pid(cloud_dir, name):

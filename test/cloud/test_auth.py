@@ -5,41 +5,12 @@ import secrets
 
 import pytest
 from rig.profiles import OS_KEY
-from running_cloud import USER
+from running_cloud import USER, horizon_openrc
 
 
 def horizon(site, cloud):
-    """openrc as Horizon gives it, the password filled in as a daemon needs it."""
     path = site.root / "images-openrc.sh"
-    path.write_text(
-        f"""\
-#!/usr/bin/env bash
-# To use an OpenStack cloud you need to authenticate against the Identity
-# service named keystone, which returns a **Token** and **Service Catalog**.
-export OS_AUTH_URL={cloud.auth["auth_url"]}/
-# With the addition of Keystone we have standardized on the term **project**
-# as the entity that owns the resources.
-export OS_PROJECT_ID={cloud.project_id}
-export OS_PROJECT_NAME="{cloud.auth["project_name"]}"
-export OS_USER_DOMAIN_NAME="Default"
-if [ -z "$OS_USER_DOMAIN_NAME" ]; then unset OS_USER_DOMAIN_NAME; fi
-export OS_PROJECT_DOMAIN_ID="default"
-if [ -z "$OS_PROJECT_DOMAIN_ID" ]; then unset OS_PROJECT_DOMAIN_ID; fi
-# unset v2.0 items in case set
-unset OS_TENANT_ID
-unset OS_TENANT_NAME
-# In addition to the owning entity (tenant), OpenStack stores the entity
-# performing the action as the **user**.
-export OS_USERNAME="{cloud.auth["username"]}"
-export OS_PASSWORD="{cloud.auth["password"]}"
-# If your configuration has multiple regions, we set that information here.
-export OS_REGION_NAME="RegionOne"
-# Don't leave a blank variable, unset it if it was empty
-if [ -z "$OS_REGION_NAME" ]; then unset OS_REGION_NAME; fi
-export OS_INTERFACE=public
-export OS_IDENTITY_API_VERSION=3
-"""
-    )
+    path.write_text(horizon_openrc(cloud, f'export OS_PASSWORD="{cloud.auth["password"]}"'))
     path.chmod(0o600)
     site.set("rabbit2packer", PACKER_AUTH_FILE=path)
     return cloud.auth["password"]
