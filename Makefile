@@ -36,11 +36,12 @@ check:
 	scripts/build build-check
 	scripts/run-tests build-check
 
-# The main job on a real OpenStack, which it starts and stops again.
+# The main job on a real OpenStack, which it starts and stops again; also when make is told to end,
+# hence no shell between.
 check-cloud:
 	scripts/install-deps build test
 	scripts/build build-check
-	PACKUILON_BIN_DIR=build-check test/cloud/cloud check
+	env PACKUILON_BIN_DIR=build-check test/cloud/cloud check
 
 # The main job on sample profiles, with the real Packer and the local queue.
 demo:

@@ -14,7 +14,7 @@ NETWORK = "provider"
 SOURCE_IMAGE = "source"
 FLAVORS = (("m1.tiny", 256, 1), ("m1.small", 512, 2))
 PROJECT, USER = "images", "packuilon"
-READY_SECONDS = 60
+READY_SECONDS = 180
 
 
 def connect(cloud):

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-START_SECONDS = 90
+START_SECONDS = 180
 STOP_SECONDS = 5
 
 # For programs without their package: nova-compute's would bring QEMU for every processor there is,
