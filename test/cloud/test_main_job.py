@@ -32,6 +32,11 @@ def check_build(site, build):
     return image
 
 
+def metadata_inside(marker):
+    """What the guest saw of its server's metadata while it was built."""
+    return json.loads(marker.split("\n", 2)[2])["meta"]
+
+
 def test_changed_personality_becomes_an_image(site, cloud, tmp_path):
     site.add_personalities("nubesvms", "other")
     assert site.queue_count() == 0, "the first run records"
@@ -56,8 +61,7 @@ def test_changed_personality_becomes_an_image(site, cloud, tmp_path):
     with cloud.guest(build.artifact, tmp_path) as run:
         marker = run(f"cat {MARKER}")
     assert marker.startswith(f"built {IMAGE}\nfrom the builder\n")
-    inside = json.loads(marker.split("\n", 2)[2])["meta"]
-    assert inside == server.metadata, "what the guest could read while it was built"
+    assert metadata_inside(marker) == server.metadata
 
 
 def test_four_builds_at_once(site, cloud, tmp_path):
@@ -89,4 +93,7 @@ def test_four_builds_at_once(site, cloud, tmp_path):
     assert images[second.artifact].properties["made_by"] == "the second template"
     (third,) = [build for build in builds if build.template.endswith("/third.pkr.hcl")]
     with cloud.guest(third.artifact, tmp_path) as run:
-        assert run(f"head -n 1 {MARKER}") == f"built p2-{OS_KEY}\n"
+        marker = run(f"cat {MARKER}")
+    assert marker.startswith(f"built p2-{OS_KEY}\nfrom the builder\n")
+    expected = {**METADATA, "AQ_PERSONALITY": "p2", "PACKUILON_BUILD_ID": third.build_id}
+    assert metadata_inside(marker) == expected
