@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "builder/auth_file.h"
+#include "core/auth_file.h"
 #include "core/config.h"
 #include "util/macro.h"
 

@@ -9,8 +9,8 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
-#include "builder/auth_file.h"
 #include "builder/redact.h"
+#include "core/auth_file.h"
 #include "core/config.h"
 #include "core/template.h"
 #include "util/error.h"

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "util/alloc.h"
+#include "util/strutil.h"
 
 typedef struct Pattern {
         char *text;
@@ -244,4 +245,23 @@ char *redactor_text(const Redactor *redactor, const char *text)
 
         (void)r; // `out` fits a mark in place of every byte
         return buf_take(&out, NULL);
+}
+
+// ---- of the auth file ---------------------------------------------------------------------
+
+static const char *const secret_words[] = {"PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL_SECRET"};
+
+void auth_env_redact(const AuthEnv *env, Redactor *redactor)
+{
+        STRV_FOREACH (var, env->vars) {
+                const char *equals = strchr(*var, '=');
+                _cleanup_free_ char *name = xstrndup(*var, (size_t)(equals - *var));
+
+                for (size_t at = 0; at < ELEMENTSOF(secret_words); at++) {
+                        if (strstr(name, secret_words[at])) {
+                                redactor_add(redactor, equals + 1);
+                                break;
+                        }
+                }
+        }
 }

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+#include "core/auth_file.h"
 #include "util/buf.h"
 
 #define REDACT_MIN_SECRET 4    // shorter ones would blank out ordinary text
@@ -31,3 +32,6 @@ int redactor_feed(const Redactor *redactor, Buf *held, const char *data, size_t 
 
 // A whole text at once; the caller frees.
 char *redactor_text(const Redactor *redactor, const char *text);
+
+// Hides the values whose names speak of a secret.
+void auth_env_redact(const AuthEnv *env, Redactor *redactor);

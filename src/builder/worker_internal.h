@@ -6,7 +6,6 @@
 // image_locks.c stand on their own.
 #pragma once
 
-#include "builder/auth_file.h"
 #include "builder/build_plan.h"
 #include "builder/delivery_list.h"
 #include "builder/image_locks.h"
@@ -14,6 +13,7 @@
 #include "builder/packer_run.h"
 #include "builder/predecessors.h"
 #include "builder/worker.h"
+#include "core/auth_file.h"
 #include "core/store.h"
 #include "net/queue.h"
 #include "util/clock.h"

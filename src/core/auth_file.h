@@ -1,4 +1,4 @@
-// The environment that gives Packer its OpenStack credentials: a site's openrc, sourced.
+// OpenStack credentials as an environment: a site's openrc, sourced.
 //
 // An openrc is a bash script (Horizon writes it so), hence bash runs it; its path is an argument,
 // never part of a shell line, and no other value meets that shell.
@@ -8,7 +8,6 @@
 #include <stddef.h>
 #include <sys/stat.h>
 
-#include "builder/redact.h"
 #include "util/error.h"
 
 typedef struct AuthEnv {
@@ -27,10 +26,10 @@ int auth_file_read(const char *path, AuthEnv *ret, Error *err) must_check;
 // True if the file has changed since it was read.
 bool auth_env_is_stale(const AuthEnv *env, const char *path);
 
-// Hides the values whose names speak of a secret.
-void auth_env_redact(const AuthEnv *env, Redactor *redactor);
-
 // The value of a variable, or NULL. Borrowed.
 const char *auth_env_get(const AuthEnv *env, const char *name);
+
+// Adds a variable that is not there.
+void auth_env_set(AuthEnv *env, const char *name, const char *value);
 
 void auth_env_done(AuthEnv *env);

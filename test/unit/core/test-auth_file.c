@@ -4,7 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "builder/auth_file.h"
+#include "builder/redact.h"
+#include "core/auth_file.h"
 #include "util/alloc.h"
 #include "util/strutil.h"
 

@@ -1,4 +1,4 @@
-#include "builder/auth_file.h"
+#include "core/auth_file.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,8 +23,6 @@ static const char *const bare_environment[] = {
 };
 
 static const char *const shell_variables[] = {"PWD", "OLDPWD", "SHLVL", "_"};
-
-static const char *const secret_words[] = {"PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL_SECRET"};
 
 static bool has_name(const char *var, const char *name)
 {
@@ -62,6 +60,11 @@ const char *auth_env_get(const AuthEnv *env, const char *name)
                         return *var + strlen(name) + 1;
         }
         return NULL;
+}
+
+void auth_env_set(AuthEnv *env, const char *name, const char *value)
+{
+        add_var(env, xasprintf("%s=%s", name, value));
 }
 
 static void add_old_name(AuthEnv *env, const char *name, const char *old_name)
@@ -160,21 +163,6 @@ bool auth_env_is_stale(const AuthEnv *env, const char *path)
                now.st_mtim.tv_nsec != env->seen.st_mtim.tv_nsec ||
                now.st_ctim.tv_sec != env->seen.st_ctim.tv_sec ||
                now.st_ctim.tv_nsec != env->seen.st_ctim.tv_nsec;
-}
-
-void auth_env_redact(const AuthEnv *env, Redactor *redactor)
-{
-        STRV_FOREACH (var, env->vars) {
-                const char *equals = strchr(*var, '=');
-                _cleanup_free_ char *name = xstrndup(*var, (size_t)(equals - *var));
-
-                for (size_t at = 0; at < ELEMENTSOF(secret_words); at++) {
-                        if (strstr(name, secret_words[at])) {
-                                redactor_add(redactor, equals + 1);
-                                break;
-                        }
-                }
-        }
 }
 
 void auth_env_done(AuthEnv *env)
