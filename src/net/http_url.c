@@ -80,21 +80,16 @@ int http_check_url(const char *url, Error *err)
         return error_set(err, EINVAL, "%s: only http, https and file URLs can be read", shown);
 }
 
-char *http_join_url(const char *dir_url, const char *path)
+// Appends `text` with what is outside RFC 3986 §2.3 and `also_plain` percent-encoded.
+static char *put_escaped(char *out, const char *text, const char *also_plain)
 {
         static const char hex[] = "0123456789ABCDEF";
-        size_t dir_len = strlen(dir_url);
-        char *url = xmalloc(dir_len + 1 + strlen(path) * ESCAPE_SIZE + 1), *out = url;
 
-        memcpy(out, dir_url, dir_len);
-        out += dir_len;
-        if (dir_len == 0 || dir_url[dir_len - 1] != '/')
-                *out++ = '/';
-        for (; *path; path++) {
-                unsigned char byte = (unsigned char)*path;
+        for (; *text; text++) {
+                unsigned char byte = (unsigned char)*text;
 
-                // RFC 3986 §2.3, and the slash, which separates the elements of the path.
-                if ((byte < 0x80 && isalnum(byte)) || strchr("-._~/", byte)) {
+                if ((byte < 0x80 && isalnum(byte)) || strchr("-._~", byte) ||
+                    strchr(also_plain, byte)) {
                         *out++ = (char)byte;
                 } else {
                         *out++ = '%';
@@ -103,7 +98,28 @@ char *http_join_url(const char *dir_url, const char *path)
                 }
         }
         *out = '\0';
+        return out;
+}
+
+char *http_join_url(const char *dir_url, const char *path)
+{
+        size_t dir_len = strlen(dir_url);
+        char *url = xmalloc(dir_len + 1 + strlen(path) * ESCAPE_SIZE + 1), *out = url;
+
+        memcpy(out, dir_url, dir_len);
+        out += dir_len;
+        if (dir_len == 0 || dir_url[dir_len - 1] != '/')
+                *out++ = '/';
+        (void)put_escaped(out, path, "/"); // which separates the elements of the path
         return url;
+}
+
+char *http_escape(const char *text)
+{
+        char *escaped = xmalloc(strlen(text) * ESCAPE_SIZE + 1);
+
+        (void)put_escaped(escaped, text, "");
+        return escaped;
 }
 
 int http_file_get(const char *url, const char *etag, Buf *body, char **ret_etag, Error *err)
