@@ -158,7 +158,10 @@ static int open_link(AmqpConsumer *consumer, Error *err)
 
         if (r == 0)
                 r = link_open_channel(link, CONSUME_CHANNEL, err);
-        if (r == 0)
+        if (r == 0 && consumer->base.binding)
+                r = link_ensure_bound(link, CONSUME_CHANNEL, consumer->queue,
+                                      consumer->base.binding, err);
+        else if (r == 0)
                 r = link_ensure_queue(link, CONSUME_CHANNEL, consumer->queue, err);
         if (r == 0)
                 r = link_set_prefetch(link, CONSUME_CHANNEL, consumer->prefetch, err);

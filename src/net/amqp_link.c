@@ -32,7 +32,7 @@ static int64_t time_left_ms(const AmqpLink *link)
         return MAX(link->deadline_ms - clock_mono_ms(), 1);
 }
 
-static void limit_request(AmqpLink *link)
+void link_limit_request(AmqpLink *link)
 {
         const struct timeval left = to_timeval(time_left_ms(link));
 
@@ -161,7 +161,7 @@ int link_fd(const AmqpLink *link)
 
 int link_open_channel(AmqpLink *link, amqp_channel_t channel, Error *err)
 {
-        limit_request(link);
+        link_limit_request(link);
         (void)amqp_channel_open(link->conn, channel);
         return link_check_reply(link, amqp_get_rpc_reply(link->conn), "open a channel", err);
 }
@@ -173,8 +173,7 @@ int link_agree_closed(AmqpLink *link, amqp_channel_t channel, Error *err)
         return link_send(link, channel, AMQP_CHANNEL_CLOSE_OK_METHOD, &agreed, err);
 }
 
-// After a refused request.
-static int reopen_channel(AmqpLink *link, amqp_channel_t channel, Error *err)
+int link_reopen_channel(AmqpLink *link, amqp_channel_t channel, Error *err)
 {
         int r = link_agree_closed(link, channel, err);
 
@@ -188,12 +187,12 @@ int link_find_queue(AmqpLink *link, amqp_channel_t channel, const char *queue, i
         const amqp_queue_declare_ok_t *found;
         amqp_rpc_reply_t reply;
 
-        limit_request(link);
+        link_limit_request(link);
         found = amqp_queue_declare(link->conn, channel, amqp_cstring_bytes(queue), 1, 0, 0, 0,
                                    amqp_empty_table);
         reply = amqp_get_rpc_reply(link->conn);
         if (link_refusal_code(reply) == REPLY_NOT_FOUND) {
-                int r = reopen_channel(link, channel, err);
+                int r = link_reopen_channel(link, channel, err);
 
                 return r < 0 ? r : LINK_NO_QUEUE;
         }
@@ -210,13 +209,13 @@ int link_ensure_queue(AmqpLink *link, amqp_channel_t channel, const char *queue,
 
         if (r != LINK_NO_QUEUE)
                 return r;
-        limit_request(link);
+        link_limit_request(link);
         (void)amqp_queue_declare(link->conn, channel, amqp_cstring_bytes(queue), 0, 1, 0, 0,
                                  amqp_empty_table);
         reply = amqp_get_rpc_reply(link->conn);
         // Somebody has just declared it otherwise.
         if (link_refusal_code(reply) == REPLY_PRECONDITION_FAILED)
-                return reopen_channel(link, channel, err);
+                return link_reopen_channel(link, channel, err);
         return link_check_reply(link, reply, what, err);
 }
 
@@ -253,7 +252,7 @@ int link_declare_held(AmqpLink *link, amqp_channel_t channel, const char *queue,
 
 int link_set_prefetch(AmqpLink *link, amqp_channel_t channel, uint16_t prefetch, Error *err)
 {
-        limit_request(link);
+        link_limit_request(link);
         (void)amqp_basic_qos(link->conn, channel, 0, prefetch, 0);
         return link_check_reply(link, amqp_get_rpc_reply(link->conn), "set the prefetch", err);
 }
@@ -263,7 +262,7 @@ int link_consume(AmqpLink *link, amqp_channel_t channel, const char *queue, cons
 {
         _cleanup_free_ char *what = xasprintf("consume from queue \"%s\"", queue);
 
-        limit_request(link);
+        link_limit_request(link);
         (void)amqp_basic_consume(link->conn, channel, amqp_cstring_bytes(queue),
                                  amqp_cstring_bytes(tag), 0, 0, 0, amqp_empty_table);
         return link_check_reply(link, amqp_get_rpc_reply(link->conn), what, err);
@@ -271,7 +270,7 @@ int link_consume(AmqpLink *link, amqp_channel_t channel, const char *queue, cons
 
 int link_select_confirms(AmqpLink *link, amqp_channel_t channel, Error *err)
 {
-        limit_request(link);
+        link_limit_request(link);
         (void)amqp_confirm_select(link->conn, channel);
         return link_check_reply(link, amqp_get_rpc_reply(link->conn), "ask for confirms", err);
 }

@@ -44,8 +44,14 @@ int link_fd(const AmqpLink *link);
 
 int link_open_channel(AmqpLink *link, amqp_channel_t channel, Error *err) must_check;
 
+// For a request that waits for its answer: it has the time that is left.
+void link_limit_request(AmqpLink *link);
+
 // The broker has closed the channel: agrees, and the number can be used again.
 int link_agree_closed(AmqpLink *link, amqp_channel_t channel, Error *err) must_check;
+
+// The same, after a refused request; and opens it again.
+int link_reopen_channel(AmqpLink *link, amqp_channel_t channel, Error *err) must_check;
 
 // Number of ready messages in a queue (ret_ready may be NULL), or LINK_NO_QUEUE. The channel is
 // open again afterwards.
@@ -56,6 +62,12 @@ int link_find_queue(AmqpLink *link, amqp_channel_t channel, const char *queue, i
 // Uses the queue as it is, whatever its settings, or declares it durable without arguments.
 int link_ensure_queue(AmqpLink *link, amqp_channel_t channel, const char *queue,
                       Error *err) must_check;
+
+// amqp_bind.c. The same for a queue that is bound to an exchange. What is not there, exchange or
+// queue, is made as the binding says.
+struct QueueBinding;
+int link_ensure_bound(AmqpLink *link, amqp_channel_t channel, const char *queue,
+                      const struct QueueBinding *binding, Error *err) must_check;
 
 // Declares a durable queue whose messages go to queue `return_to` when they expire, and that
 // vanishes when nobody has declared it for RETURNING_QUEUE_DAYS. It does not wait for the answer:

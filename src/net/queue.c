@@ -52,6 +52,15 @@ int consumer_new(const Config *config, Store *store, sd_event *event, unsigned p
         return consumer_new_amqp(config, event, prefetch, &base, ret, err);
 }
 
+int consumer_new_bound(const Config *config, sd_event *event, unsigned prefetch,
+                       const QueueBinding *binding, const ConsumerCallbacks *callbacks,
+                       void *userdata, Consumer **ret, Error *err)
+{
+        const Consumer base = {.binding = binding, .callbacks = *callbacks, .userdata = userdata};
+
+        return consumer_new_amqp(config, event, prefetch, &base, ret, err);
+}
+
 void consumer_free(Consumer *consumer)
 {
         consumer->ops->free(consumer);

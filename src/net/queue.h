@@ -88,6 +88,19 @@ typedef struct ConsumerCallbacks {
 int consumer_new(const Config *config, Store *store, sd_event *event, unsigned prefetch,
                  const ConsumerCallbacks *callbacks, void *userdata, Consumer **ret,
                  Error *err) must_check;
+
+// Of a queue that others publish to through a topic exchange. If exchange or queue are not there
+// they are made, durable or not: that must be what the publishers' own declarations say.
+typedef struct QueueBinding {
+        const char *exchange;
+        const char *routing_key;
+        bool durable;
+} QueueBinding;
+
+// The same over RabbitMQ, for a queue with a binding, which is borrowed.
+int consumer_new_bound(const Config *config, sd_event *event, unsigned prefetch,
+                       const QueueBinding *binding, const ConsumerCallbacks *callbacks,
+                       void *userdata, Consumer **ret, Error *err) must_check;
 void consumer_free(Consumer *consumer);
 DEFINE_CLEANUP(Consumer, consumer_free)
 

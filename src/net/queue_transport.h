@@ -39,6 +39,7 @@ typedef struct ConsumerOps {
 
 struct Consumer {
         const ConsumerOps *ops;
+        const QueueBinding *binding; // NULL: the queue is published to directly
         ConsumerCallbacks callbacks;
         void *userdata;
 };
