@@ -204,7 +204,7 @@ static int set_up_reader(Store *store, const StoreSchema *schema, Error *err)
         if (marks.version < schema->n_steps)
                 return error_set(err, EPROTO,
                                  "%s was written by an older packuilon: start this version's "
-                                 "rabbit2packer or cdb2rabbit once, which brings it up to date",
+                                 "programs once, which brings it up to date",
                                  store->path);
         return 0;
 }

@@ -1,6 +1,7 @@
-// What survives a restart, in two SQLite files of STATE_DIR: profiles.db (what the scanner knows of
-// each profile) and builds.db (local queue, builds and their history), so that a scan never waits
-// for a build. All SQL is in store*.c. WAL, synchronous=FULL: what was committed is on disk.
+// What survives a restart, in SQLite files of STATE_DIR, one for each program: profiles.db (what
+// the scanner knows of each profile), builds.db (local queue, builds and their history) and
+// registrations.db (core/store_registrations.h), so that none waits for another. All SQL is in
+// store*.c. WAL, synchronous=FULL: what was committed is on disk.
 #pragma once
 
 #include <stdbool.h>
@@ -15,7 +16,7 @@
 
 typedef struct Store Store;
 
-typedef enum StoreKind { STORE_PROFILES, STORE_BUILDS } StoreKind;
+typedef enum StoreKind { STORE_PROFILES, STORE_BUILDS, STORE_REGISTRATIONS } StoreKind;
 typedef enum StoreMode { STORE_READ_WRITE, STORE_READ_ONLY } StoreMode;
 
 #define STORE_NOT_FOUND 1

@@ -1,4 +1,4 @@
-// The tables of both files. A released step is never changed: what comes later is a further step.
+// The tables of the files. A released step is never changed: what comes later is a further step.
 #include "core/store_internal.h"
 
 static const char *const profiles_steps[] = {
@@ -101,6 +101,43 @@ static const char *const builds_steps[] = {
         ") WITHOUT ROWID;",
 };
 
+static const char *const registrations_steps[] = {
+        "CREATE TABLE registration ("
+        " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " server TEXT NOT NULL UNIQUE,"
+        " state TEXT NOT NULL," // registration_state_name
+        " step TEXT NOT NULL,"  // registration_step_name
+        " name TEXT,"
+        " build_id TEXT,"
+        " personality TEXT,"
+        " address TEXT,"
+        " host TEXT,"
+        " machine TEXT,"
+        " old_machine TEXT,"
+        " debts INTEGER NOT NULL DEFAULT 0," // RegistrationDebt
+        " attempt INTEGER NOT NULL DEFAULT 0,"
+        " begun_ms INTEGER NOT NULL,"
+        " changed_ms INTEGER NOT NULL,"
+        " not_before_ms INTEGER NOT NULL DEFAULT 0,"
+        " reason TEXT,"
+        " notice TEXT"
+        ");"
+        "CREATE INDEX registration_open ON registration (id)"
+        " WHERE debts <> 0 OR state IN ('registering', 'removing');"
+        "CREATE TABLE registration_event ("
+        " id INTEGER PRIMARY KEY,"
+        " registration INTEGER NOT NULL REFERENCES registration (id) ON DELETE CASCADE,"
+        " at_ms INTEGER NOT NULL,"
+        " what TEXT NOT NULL,"
+        " detail TEXT"
+        ");"
+        "CREATE INDEX registration_event_registration ON registration_event (registration, id);"
+        "CREATE TABLE notification_count ("
+        " type TEXT NOT NULL PRIMARY KEY,"
+        " n INTEGER NOT NULL"
+        ") WITHOUT ROWID;",
+};
+
 const StoreSchema store_schemas[] = {
         [STORE_PROFILES] = {.file_name = "profiles.db",
                             .application_id = 0x50616B50, // "PakP"
@@ -110,4 +147,8 @@ const StoreSchema store_schemas[] = {
                           .application_id = 0x50616B42, // "PakB"
                           .steps = builds_steps,
                           .n_steps = ELEMENTSOF(builds_steps)},
+        [STORE_REGISTRATIONS] = {.file_name = "registrations.db",
+                                 .application_id = 0x50616B52, // "PakR"
+                                 .steps = registrations_steps,
+                                 .n_steps = ELEMENTSOF(registrations_steps)},
 };
