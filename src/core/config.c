@@ -211,6 +211,15 @@ static int apply_fallbacks(Loader *loader)
         return 0;
 }
 
+static int refuse_two(const Loader *loader, const char *section, const char *name,
+                      const char *other)
+{
+        return error_set(loader->err, EINVAL,
+                         "%s:%u: [%s] %s: there is a %s too, in line %u; keep one",
+                         loader->config->path, line_of(loader, section, name), section, name, other,
+                         line_of(loader, section, other));
+}
+
 // Defaults and rules that hang on other keys.
 static int finish_global(Loader *loader)
 {
@@ -219,11 +228,7 @@ static int finish_global(Loader *loader)
         unsigned pw_file = line_of(loader, "global", "RABBIT_PW_FILE");
 
         if (pw_file != 0 && line_of(loader, "global", "RABBIT_PW") != 0)
-                return error_set(loader->err, EINVAL,
-                                 "%s:%u: [global] RABBIT_PW_FILE: there is a RABBIT_PW too, in "
-                                 "line %u; keep one",
-                                 loader->config->path, pw_file,
-                                 line_of(loader, "global", "RABBIT_PW"));
+                return refuse_two(loader, "global", "RABBIT_PW_FILE", "RABBIT_PW");
         if (transport == 0)
                 global->transport = global->rabbit_host ? TRANSPORT_AMQP : TRANSPORT_LOCAL;
         if (global->transport == TRANSPORT_AMQP && !global->rabbit_host)
@@ -241,6 +246,39 @@ static int finish_global(Loader *loader)
         return 0;
 }
 
+static void inherit(char **field, const char *from)
+{
+        if (!*field)
+                *field = xstrdup(from);
+}
+
+// Nova's RabbitMQ is that of [global] unless another is named; then only the login is the same.
+static int finish_aquilon(Loader *loader, const char *section)
+{
+        const GlobalConfig *global = &loader->config->global;
+        AquilonConfig *aquilon = &loader->config->aquilon;
+
+        if (line_of(loader, section, "RABBIT_PW_FILE") && line_of(loader, section, "RABBIT_PW"))
+                return refuse_two(loader, section, "RABBIT_PW_FILE", "RABBIT_PW");
+        if (!aquilon->rabbit_host) {
+                aquilon->rabbit_host = xstrdup(global->rabbit_host);
+                inherit(&aquilon->rabbit_tls_ca, global->rabbit_tls_ca);
+                if (!line_of(loader, section, "RABBIT_TLS"))
+                        aquilon->rabbit_tls = global->rabbit_tls;
+                if (!aquilon->rabbit_port)
+                        aquilon->rabbit_port = global->rabbit_port;
+        } else if (!line_of(loader, section, "RABBIT_TLS")) {
+                aquilon->rabbit_tls = aquilon->rabbit_tls_ca != NULL;
+        }
+        if (!aquilon->rabbit_port)
+                aquilon->rabbit_port = aquilon->rabbit_tls ? PORT_AMQPS : PORT_AMQP;
+        inherit(&aquilon->rabbit_user, global->rabbit_user);
+        inherit(&aquilon->rabbit_pw, global->rabbit_pw);
+        inherit(&aquilon->rabbit_vhost, global->rabbit_vhost);
+        inherit(&aquilon->routing_key, aquilon->queue);
+        return 0;
+}
+
 static void trim_slashes(char *url)
 {
         for (size_t len = strlen(url); len > 0 && url[len - 1] == '/'; len--)
@@ -251,6 +289,8 @@ static void finish_folders(Config *config)
 {
         if (config->scan.profile_dir_url)
                 trim_slashes(config->scan.profile_dir_url);
+        if (config->aquilon.url)
+                trim_slashes(config->aquilon.url);
         if (!config->scan.cache_dir)
                 config->scan.cache_dir = fs_join(config->global.state_dir, "profiles");
         if (!config->build.build_file_dir)
@@ -269,6 +309,8 @@ static int load(Loader *loader, const char *text, size_t len)
         if (r == 0)
                 r = finish_global(loader);
         if (r == 0)
+                r = finish_aquilon(loader, "nova2aquilon");
+        if (r == 0)
                 finish_folders(loader->config);
         return r;
 }
@@ -276,12 +318,17 @@ static int load(Loader *loader, const char *text, size_t len)
 // Of a file that everybody may read, if it holds the password itself.
 static void warn_if_public(Loader *loader, mode_t mode)
 {
-        unsigned line = line_of(loader, "global", "RABBIT_PW");
+        static const char *const sections[] = {"global", "nova2aquilon"};
 
-        if (line != 0 && (mode & S_IROTH))
-                warn(loader, line,
-                     "[global] RABBIT_PW: everybody can read this file; chmod o-r it, or use "
-                     "RABBIT_PW_FILE");
+        for (size_t at = 0; at < ELEMENTSOF(sections); at++) {
+                unsigned line = line_of(loader, sections[at], "RABBIT_PW");
+
+                if (line != 0 && (mode & S_IROTH))
+                        warn(loader, line,
+                             "[%s] RABBIT_PW: everybody can read this file; chmod o-r it, or use "
+                             "RABBIT_PW_FILE",
+                             sections[at]);
+        }
 }
 
 static int parse(const char *path, const char *text, size_t len, mode_t mode, Config **ret,
@@ -347,6 +394,22 @@ int config_require_build(const Config *config, Error *err)
         if (r == 0)
                 r = require(config, config->build.images_config != NULL, "rabbit2packer",
                             "IMAGES_CONFIG", err);
+        return r;
+}
+
+int config_require_aquilon(const Config *config, Error *err)
+{
+        const AquilonConfig *aquilon = &config->aquilon;
+        const char *section = "nova2aquilon";
+        int r = require(config, aquilon->url != NULL, section, "AQ_URL", err);
+
+        if (r == 0)
+                r = require(config, aquilon->rabbit_host != NULL, section, "RABBIT_HOST", err);
+        if (r == 0 && aquilon->auth == AQUILON_AUTH_BASIC)
+                r = require(config, aquilon->user && aquilon->password, section,
+                            "AQ_USER or AQ_PW_FILE", err);
+        if (r == 0 && aquilon->auth == AQUILON_AUTH_BEARER)
+                r = require(config, aquilon->token != NULL, section, "AQ_TOKEN_FILE", err);
         return r;
 }
 

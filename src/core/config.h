@@ -72,11 +72,61 @@ typedef struct BuildConfig {
         size_t max_log_bytes;
 } BuildConfig;
 
+typedef enum AquilonSource {
+        AQUILON_SOURCE_METADATA, // the server's metadata
+        AQUILON_SOURCE_IMAGE,    // properties of its image
+        AQUILON_SOURCE_BOTH,     // the former, and the latter for what is not there
+} AquilonSource;
+
+typedef enum AquilonAuth {
+        AQUILON_AUTH_NEGOTIATE,
+        AQUILON_AUTH_BASIC,
+        AQUILON_AUTH_BEARER,
+        AQUILON_AUTH_NONE,
+} AquilonAuth;
+
+typedef struct AquilonConfig {
+        char *queue; // of Nova's notifications
+        char *exchange;
+        char *routing_key;
+        bool durable;      // the exchange and queue that we make if they are not there
+        char *rabbit_host; // NULL: there is none, here or in [global]; config_require_aquilon says
+                           // so
+        uint16_t rabbit_port;
+        char *rabbit_user;
+        char *rabbit_pw; // RABBIT_PW, or the first line of RABBIT_PW_FILE
+        char *rabbit_vhost;
+        bool rabbit_tls;
+        char *rabbit_tls_ca; // NULL: the system's
+        AquilonSource source;
+        char **networks;   // labels; the first that a server has counts. Empty: any
+        char *host_name;   // HOST_NAME_FROM_DNS or a pattern for host_name_expand
+        char *dns_servers; // "ADDRESS[:PORT],…"; NULL: the system's
+        char *url;         // of the broker, without trailing slash. NULL: not given
+        AquilonAuth auth;
+        char *user;     // of AQUILON_AUTH_BASIC
+        char *password; // first line of AQ_PW_FILE
+        char *token;    // first line of AQ_TOKEN_FILE
+        char *tls_ca;   // NULL: the system's
+        char *keytab;   // NULL: the ticket cache is filled by somebody else
+        char *ccache;   // NULL: the system's
+        char *prefix;   // of the machines' names
+        char *model;
+        bool make_must_succeed;
+        char *auth_file; // openrc for Nova; NULL: it is not told
+        unsigned parallel;
+        int64_t http_timeout_seconds;
+        int64_t retry_seconds;
+        int64_t retry_for_seconds;
+        int64_t keep_days; // 0: for ever
+} AquilonConfig;
+
 typedef struct Config {
         char *path;
         GlobalConfig global;
         ScanConfig scan;
         BuildConfig build;
+        AquilonConfig aquilon;
         char **warnings; // "FILE:LINE: …", one for each key or section that nobody here reads
 } Config;
 
@@ -90,6 +140,7 @@ int config_parse(const char *path, const char *text, size_t len, Config **ret,
 
 int config_require_scan(const Config *config, Error *err) must_check;
 int config_require_build(const Config *config, Error *err) must_check;
+int config_require_aquilon(const Config *config, Error *err) must_check;
 
 void config_free(Config *config);
 DEFINE_CLEANUP(Config, config_free)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "core/host_name.h"
 #include "core/identity.h"
 #include "core/profile.h"
 #include "util/alloc.h"
@@ -19,6 +20,7 @@
 #define GLOBAL "global"
 #define SCAN "cdb2rabbit"
 #define BUILD "rabbit2packer"
+#define AQUILON "nova2aquilon"
 #define AT(member) offsetof(Config, member)
 
 #define DAY (INT64_C(24) * 60 * 60)
@@ -78,6 +80,40 @@ const ConfigKey config_keys[] = {
         {BUILD, "ADMIN_AUTH_FILE", VALUE_UNREAD, 0, NULL, 0, 0},
         {BUILD, "PACKER_ADMIN_AUTH", VALUE_UNREAD, 0, NULL, 0, 0},
         {BUILD, "PACKER_ADMIN_AUTH_FILE", VALUE_UNREAD, 0, NULL, 0, 0},
+
+        {AQUILON, "QUEUE", VALUE_QUEUE, AT(aquilon.queue), "ral.info", 0, 0},
+        {AQUILON, "EXCHANGE", VALUE_STRING, AT(aquilon.exchange), "nova", 0, 0},
+        {AQUILON, "ROUTING_KEY", VALUE_STRING, AT(aquilon.routing_key), NULL, 0, 0},
+        {AQUILON, "DURABLE", VALUE_BOOL, AT(aquilon.durable), "no", 0, 0},
+        {AQUILON, "RABBIT_HOST", VALUE_STRING, AT(aquilon.rabbit_host), NULL, 0, 0},
+        {AQUILON, "RABBIT_PORT", VALUE_PORT, AT(aquilon.rabbit_port), NULL, 1, UINT16_MAX},
+        {AQUILON, "RABBIT_USER", VALUE_STRING, AT(aquilon.rabbit_user), NULL, 0, 0},
+        {AQUILON, "RABBIT_PW", VALUE_STRING, AT(aquilon.rabbit_pw), NULL, 0, 0},
+        {AQUILON, "RABBIT_PW_FILE", VALUE_FIRST_LINE, AT(aquilon.rabbit_pw), NULL, 0, 0},
+        {AQUILON, "RABBIT_VHOST", VALUE_STRING, AT(aquilon.rabbit_vhost), NULL, 0, 0},
+        {AQUILON, "RABBIT_TLS", VALUE_BOOL, AT(aquilon.rabbit_tls), NULL, 0, 0},
+        {AQUILON, "RABBIT_TLS_CA", VALUE_PATH, AT(aquilon.rabbit_tls_ca), NULL, 0, 0},
+        {AQUILON, "AQ_SOURCE", VALUE_SOURCE, AT(aquilon.source), "both", 0, 0},
+        {AQUILON, "NETWORKS", VALUE_WORDS, AT(aquilon.networks), NULL, 0, 0},
+        {AQUILON, "HOST_NAME", VALUE_HOST_NAME, AT(aquilon.host_name), "dns", 0, 0},
+        {AQUILON, "DNS_SERVERS", VALUE_STRING, AT(aquilon.dns_servers), NULL, 0, 0},
+        {AQUILON, "AQ_URL", VALUE_HOOK, AT(aquilon.url), NULL, 0, 0},
+        {AQUILON, "AQ_AUTH", VALUE_AUTH, AT(aquilon.auth), "negotiate", 0, 0},
+        {AQUILON, "AQ_USER", VALUE_STRING, AT(aquilon.user), NULL, 0, 0},
+        {AQUILON, "AQ_PW_FILE", VALUE_FIRST_LINE, AT(aquilon.password), NULL, 0, 0},
+        {AQUILON, "AQ_TOKEN_FILE", VALUE_FIRST_LINE, AT(aquilon.token), NULL, 0, 0},
+        {AQUILON, "AQ_TLS_CA", VALUE_PATH, AT(aquilon.tls_ca), NULL, 0, 0},
+        {AQUILON, "KRB5_KEYTAB", VALUE_PATH, AT(aquilon.keytab), NULL, 0, 0},
+        {AQUILON, "KRB5_CCACHE", VALUE_STRING, AT(aquilon.ccache), NULL, 0, 0},
+        {AQUILON, "AQ_PREFIX", VALUE_STRING, AT(aquilon.prefix), "vm-openstack-", 0, 0},
+        {AQUILON, "AQ_MODEL", VALUE_STRING, AT(aquilon.model), "vm-openstack", 0, 0},
+        {AQUILON, "MAKE_MUST_SUCCEED", VALUE_BOOL, AT(aquilon.make_must_succeed), "yes", 0, 0},
+        {AQUILON, "NOVA_AUTH_FILE", VALUE_PATH, AT(aquilon.auth_file), NULL, 0, 0},
+        {AQUILON, "PARALLEL", VALUE_UNSIGNED, AT(aquilon.parallel), "8", 1, 256},
+        {AQUILON, "HTTP_TIMEOUT", VALUE_SECONDS, AT(aquilon.http_timeout_seconds), "5m", 1, DAY},
+        {AQUILON, "RETRY_SECONDS", VALUE_SECONDS, AT(aquilon.retry_seconds), "1", 1, DAY},
+        {AQUILON, "RETRY_FOR", VALUE_SECONDS, AT(aquilon.retry_for_seconds), "1h", 0, 30 * DAY},
+        {AQUILON, "KEEP_DAYS", VALUE_NUMBER, AT(aquilon.keep_days), "90", 0, 36500},
 };
 // clang-format on
 
@@ -119,7 +155,7 @@ const ConfigKey *config_key_find(const char *section, const char *name)
 bool config_section_is_known(const char *section)
 {
         return strcmp(section, GLOBAL) == 0 || strcmp(section, SCAN) == 0 ||
-               strcmp(section, BUILD) == 0;
+               strcmp(section, BUILD) == 0 || strcmp(section, AQUILON) == 0;
 }
 
 static int set_string(char **field, char *take_text)
@@ -269,35 +305,74 @@ static int set_profile_paths(char ***field, const char *text, Error *err)
         return r < 0 ? r : set_list(field, TAKE_PTR(list));
 }
 
-static int parse_word(const char *text, const char *const words[2], int *ret, Error *err)
+static int set_host_name(char **field, const char *text, Error *err)
 {
-        _cleanup_free_ char *shown = NULL;
+        static const HostNameValues sample = {.address = "x", .name = "x", .server = "x"};
+        _cleanup_free_ char *expanded = NULL;
+        int r = strcmp(text, HOST_NAME_FROM_DNS) == 0
+                        ? 0
+                        : host_name_expand(text, &sample, &expanded, err);
 
-        for (int i = 0; i < 2; i++) {
-                if (strcasecmp(text, words[i]) == 0) {
-                        *ret = i;
-                        return 0;
-                }
+        return r < 0 ? r : set_string(field, xstrdup(text));
+}
+
+// The words of a type, in the order of its enum.
+static const char *const *words_of(ValueType type)
+{
+        static const char *const transports[] = {
+                [TRANSPORT_LOCAL] = "local", [TRANSPORT_AMQP] = "amqp", NULL};
+        static const char *const first_runs[] = {
+                [FIRST_RUN_RECORD] = "record", [FIRST_RUN_BUILD] = "build", NULL};
+        static const char *const sources[] = {[AQUILON_SOURCE_METADATA] = "metadata",
+                                              [AQUILON_SOURCE_IMAGE] = "image",
+                                              [AQUILON_SOURCE_BOTH] = "both",
+                                              NULL};
+        static const char *const auths[] = {[AQUILON_AUTH_NEGOTIATE] = "negotiate",
+                                            [AQUILON_AUTH_BASIC] = "basic",
+                                            [AQUILON_AUTH_BEARER] = "bearer",
+                                            [AQUILON_AUTH_NONE] = "none",
+                                            NULL};
+
+        return type == VALUE_TRANSPORT   ? transports
+               : type == VALUE_FIRST_RUN ? first_runs
+               : type == VALUE_SOURCE    ? sources
+                                         : auths;
+}
+
+static int refuse_word(const char *const words[], const char *text, Error *err)
+{
+        _cleanup_free_ char *shown = str_visible(text, strlen(text), SHOWN_MAX);
+        _cleanup_free_ char *known = xstrdup(words[0]);
+
+        if (!words[2])
+                return error_set(err, EINVAL, "\"%s\" is neither %s nor %s", shown, words[0],
+                                 words[1]);
+        for (size_t i = 1; words[i]; i++) {
+                char *longer = xasprintf("%s%s%s", known, words[i + 1] ? ", " : " or ", words[i]);
+
+                free(known);
+                known = longer;
         }
-        shown = str_visible(text, strlen(text), SHOWN_MAX);
-        return error_set(err, EINVAL, "\"%s\" is neither %s nor %s", shown, words[0], words[1]);
+        return error_set(err, EINVAL, "\"%s\" is not %s", shown, known);
 }
 
 static int set_word(const ConfigKey *key, void *field, const char *text, Error *err)
 {
-        static const char *const transports[] = {
-                [TRANSPORT_LOCAL] = "local", [TRANSPORT_AMQP] = "amqp"};
-        static const char *const first_runs[] = {
-                [FIRST_RUN_RECORD] = "record", [FIRST_RUN_BUILD] = "build"};
-        bool is_transport = key->type == VALUE_TRANSPORT;
-        int word = 0, r = parse_word(text, is_transport ? transports : first_runs, &word, err);
+        const char *const *words = words_of(key->type);
+        int word = 0;
 
-        if (r < 0)
-                return r;
-        if (is_transport)
+        while (words[word] && strcasecmp(text, words[word]) != 0)
+                word++;
+        if (!words[word])
+                return refuse_word(words, text, err);
+        if (key->type == VALUE_TRANSPORT)
                 *(Transport *)field = (Transport)word;
-        else
+        else if (key->type == VALUE_FIRST_RUN)
                 *(FirstRun *)field = (FirstRun)word;
+        else if (key->type == VALUE_SOURCE)
+                *(AquilonSource *)field = (AquilonSource)word;
+        else
+                *(AquilonAuth *)field = (AquilonAuth)word;
         return 0;
 }
 
@@ -328,7 +403,8 @@ static int set_number(const ConfigKey *key, void *field, const char *text, Error
 
 static bool is_list(const ConfigKey *key)
 {
-        return key->type == VALUE_ADDRESSES || key->type == VALUE_PROFILE_PATHS;
+        return key->type == VALUE_ADDRESSES || key->type == VALUE_PROFILE_PATHS ||
+               key->type == VALUE_WORDS;
 }
 
 int config_key_set(const ConfigKey *key, Config *config, const char *text, Error *err)
@@ -362,8 +438,14 @@ int config_key_set(const ConfigKey *key, Config *config, const char *text, Error
                 return set_addresses(field, text, err);
         case VALUE_PROFILE_PATHS:
                 return set_profile_paths(field, text, err);
+        case VALUE_WORDS:
+                return set_list(field, strv_split(text, LIST_SEPARATORS));
+        case VALUE_HOST_NAME:
+                return set_host_name(field, text, err);
         case VALUE_TRANSPORT:
         case VALUE_FIRST_RUN:
+        case VALUE_SOURCE:
+        case VALUE_AUTH:
                 return set_word(key, field, text, err);
         case VALUE_BOOL:
                 return str_parse_bool(text, field, err);
@@ -391,15 +473,19 @@ void config_key_clear(const ConfigKey *key, Config *config)
         case VALUE_HOOK:
         case VALUE_IMAGE_NAME:
         case VALUE_ENDPOINT:
+        case VALUE_HOST_NAME:
                 (void)set_string(field, NULL);
                 break;
         case VALUE_ADDRESSES:
+        case VALUE_WORDS:
         case VALUE_PROFILE_PATHS:
                 (void)set_list(field, NULL);
                 break;
         case VALUE_UNREAD:
         case VALUE_TRANSPORT:
         case VALUE_FIRST_RUN:
+        case VALUE_SOURCE:
+        case VALUE_AUTH:
         case VALUE_BOOL:
         case VALUE_PORT:
         case VALUE_UNSIGNED:

@@ -20,8 +20,12 @@ typedef enum ValueType {
         VALUE_ENDPOINT,      // char *: ADDRESS:PORT
         VALUE_ADDRESSES,     // char **: IP addresses
         VALUE_PROFILE_PATHS, // char **: for profile_paths_new()
+        VALUE_WORDS,         // char **: any
+        VALUE_HOST_NAME,     // char *: HOST_NAME_FROM_DNS, or a pattern for host_name_expand()
         VALUE_TRANSPORT,     // Transport
         VALUE_FIRST_RUN,     // FirstRun
+        VALUE_SOURCE,        // AquilonSource
+        VALUE_AUTH,          // AquilonAuth
         VALUE_BOOL,          // bool
         VALUE_PORT,          // uint16_t
         VALUE_UNSIGNED,      // unsigned

@@ -18,7 +18,7 @@ PAGES = {
     "packuilon-config": "packuilon-config.5",
 }
 EXAMPLE = REPOSITORY / "data" / "config.ini"
-SECTIONS = {"GLOBAL": "global", "SCAN": "cdb2rabbit", "BUILD": "rabbit2packer"}
+SECTIONS = {"GLOBAL": "global", "SCAN": "cdb2rabbit", "BUILD": "rabbit2packer", "AQUILON": "nova2aquilon"}
 
 
 def source(path):
@@ -53,7 +53,7 @@ def example():
     for line in EXAMPLE.read_text().splitlines():
         if match := re.fullmatch(r"\[(\w+)\]", line):
             section = match[1]
-        elif match := re.fullmatch(r"#?([A-Z_]+) = (.*)", line):
+        elif match := re.fullmatch(r"#?([A-Z0-9_]+) = (.*)", line):
             assert (section, match[1]) not in values
             values[section, match[1]] = match[2]
     return values
@@ -67,8 +67,8 @@ def manual():
             section = match[1].lower()
         elif line.startswith("# "):
             section = None
-        elif section and re.fullmatch(r"(\*[A-Z_]+\*(, )?)+", line):
-            keys = [(section, key) for key in re.findall(r"[A-Z_]+", line)]
+        elif section and re.fullmatch(r"(\*[A-Z0-9_]+\*(, )?)+", line):
+            keys = [(section, key) for key in re.findall(r"[A-Z0-9_]+", line)]
             found.update(dict.fromkeys(keys, ""))
         elif line.startswith("\t"):
             for key in keys:
@@ -126,8 +126,9 @@ def test_the_manual_lists_the_ignored_paths():
 def test_the_example_is_valid(local_site, all_keys):
     text = EXAMPLE.read_text()
     if all_keys:
-        text = re.sub(r"^#([A-Z_]+ = )", r"\1", text, flags=re.M)
-        text = re.sub(r"^RABBIT_PW_FILE.*\n", "", text, flags=re.M)  # instead of RABBIT_PW
+        text = re.sub(r"^#([A-Z0-9_]+ = )", r"\1", text, flags=re.M)
+        # Files that are read at once; and RABBIT_PW is there already.
+        text = re.sub(r"^(RABBIT_PW|AQ_PW|AQ_TOKEN)_FILE.*\n", "", text, flags=re.M)
     text = re.sub(r"^#?STATE_DIR.*", f"STATE_DIR = {local_site.state_dir}", text, flags=re.M)
     local_site.write_config(text)
     local_site.config_path.chmod(0o600)
@@ -195,7 +196,7 @@ def test_files_that_are_named_are_there(name):
     text = source(name)
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     paths = re.findall(r"`((?:src/|doc/|data/|test/|scripts/|bench/)[\w./-]*[\w/])`", text)
-    modules = re.findall(r"`((?:util|core|net|scan|builder|bin)/[\w-]+\.[ch])`", text)
+    modules = re.findall(r"`((?:util|core|net|cloud|scan|builder|bin)/[\w-]+\.[ch])`", text)
     assert links or paths or modules
     for path in links + paths + [f"src/{module}" for module in modules]:
         if not re.search("NAME|LAYER|MODULE", path):  # these stand for any
