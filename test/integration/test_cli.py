@@ -20,7 +20,7 @@ from rig.profiles import OS_KEY, pan_json, profile
 from rig.site import SOURCE_IMAGE, USER
 from rig.waiting import wait_for
 
-PROGRAMS = ["cdb2rabbit", "rabbit2packer", "packuilon"]
+PROGRAMS = ["cdb2rabbit", "rabbit2packer", "nova2aquilon", "packuilon"]
 COMMANDS = ["status", "show", "log", "build", "cancel", "retry", "plan", "check"]
 IMAGE = f"nubesvms-{OS_KEY}"
 

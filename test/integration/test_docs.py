@@ -15,6 +15,7 @@ PAGES = {
     "packuilon": "packuilon.1",
     "cdb2rabbit": "cdb2rabbit.8",
     "rabbit2packer": "rabbit2packer.8",
+    "nova2aquilon": "nova2aquilon.8",
     "packuilon-config": "packuilon-config.5",
 }
 EXAMPLE = REPOSITORY / "data" / "config.ini"
@@ -196,7 +197,7 @@ def test_files_that_are_named_are_there(name):
     text = source(name)
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     paths = re.findall(r"`((?:src/|doc/|data/|test/|scripts/|bench/)[\w./-]*[\w/])`", text)
-    modules = re.findall(r"`((?:util|core|net|cloud|scan|builder|bin)/[\w-]+\.[ch])`", text)
+    modules = re.findall(r"`((?:util|core|net|cloud|scan|builder|aquilon|bin)/[\w-]+\.[ch])`", text)
     assert links or paths or modules
     for path in links + paths + [f"src/{module}" for module in modules]:
         if not re.search("NAME|LAYER|MODULE", path):  # these stand for any

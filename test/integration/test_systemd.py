@@ -14,7 +14,7 @@ from rig.processes import BIN_DIR, REPOSITORY, Daemon
 from rig.profiles import OS_KEY, profile
 from rig.waiting import SLOWNESS, wait_for
 
-UNITS = ["rabbit2packer", "cdb2rabbit", "cdb2rabbit-scan"]
+UNITS = ["rabbit2packer", "cdb2rabbit", "cdb2rabbit-scan", "nova2aquilon"]
 SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 
@@ -84,7 +84,7 @@ def test_unit_exposes_little(name, tmp_path):
     assert result.returncode == 0, result.stdout[-300:] + result.stderr
 
 
-@pytest.mark.parametrize("name", ["rabbit2packer", "cdb2rabbit"])
+@pytest.mark.parametrize("name", ["rabbit2packer", "cdb2rabbit", "nova2aquilon"])
 def test_no_restart_for_a_configuration_that_is_wrong(local_site, name):
     local_site.write_config("[global]\nTRANSPORT = pigeon\n")
     result = local_site.program(name, "-c", local_site.config_path, expect=None)

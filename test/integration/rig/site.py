@@ -97,6 +97,7 @@ class Site:
         self.record = Path(f"{self.packer}.record")
         self.record.mkdir()
         self.daemons = []
+        self.more_environment = {}  # of the programs
         self.config_path = self.root / "config.ini"
         self.config = {
             "global": {"QUEUE": QUEUE, "STATE_DIR": self.state_dir},
@@ -222,6 +223,7 @@ class Site:
             "TMPDIR": str(self.tmp),
             "LC_ALL": "C.UTF-8",
             **sanitizer_environment(self.reports),
+            **self.more_environment,
             **extra,
         }
 
