@@ -1,5 +1,6 @@
 // What the parts of `packuilon check` share: packuilon_check.c (configuration, index, queue,
-// folders) and check_packer.c (Packer, maps, templates).
+// folders), check_packer.c (Packer, maps, templates) and check_aquilon.c (nova2aquilon's
+// neighbours).
 #pragma once
 
 #include <stddef.h>
@@ -21,3 +22,6 @@ void check_fail(Check *check, const char *what, const char *fmt, ...) printf_lik
 // check_packer.c. `auth` is NULL without a PACKER_AUTH_FILE that can be read.
 void check_source_images(Check *check);
 void check_packer(Check *check, const AuthEnv *auth);
+
+// check_aquilon.c. Says nothing at a site that has no AQ_URL.
+void check_aquilon(Check *check);

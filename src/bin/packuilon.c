@@ -4,9 +4,11 @@
 int main(int argc, char **argv)
 {
         static const Program *const commands[] = {
-                &packuilon_status, &packuilon_show,   &packuilon_log,
-                &packuilon_build,  &packuilon_cancel, &packuilon_retry,
-                &packuilon_plan,   &packuilon_check,  NULL,
+                &packuilon_status,        &packuilon_show,
+                &packuilon_log,           &packuilon_build,
+                &packuilon_cancel,        &packuilon_retry,
+                &packuilon_plan,          &packuilon_check,
+                &packuilon_registrations, NULL,
         };
         static const Program program = {
                 .name = "packuilon",

@@ -9,5 +9,6 @@ extern const Program packuilon_retry;
 extern const Program packuilon_check;
 extern const Program packuilon_log;
 extern const Program packuilon_plan;
+extern const Program packuilon_registrations;
 extern const Program packuilon_show;
 extern const Program packuilon_status;

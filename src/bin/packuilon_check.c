@@ -150,7 +150,9 @@ static void check_stores(Check *check)
         static const struct {
                 StoreKind kind;
                 const char *what;
-        } stores[] = {{STORE_PROFILES, "profiles.db"}, {STORE_BUILDS, "builds.db"}};
+        } stores[] = {{STORE_PROFILES, "profiles.db"},
+                      {STORE_BUILDS, "builds.db"},
+                      {STORE_REGISTRATIONS, "registrations.db"}};
 
         for (size_t at = 0; at < ELEMENTSOF(stores); at++) {
                 _cleanup_store_ Store *store = NULL;
@@ -299,6 +301,7 @@ static int run(const Invocation *invocation, Error *err)
         check_queue(&check);
         check_scan(&check);
         check_build(&check);
+        check_aquilon(&check);
         if (!check.n_failed)
                 return 0;
         (void)error_set(err, EINVAL, "%zu check%s failed", check.n_failed,

@@ -5,6 +5,7 @@
 
 #include "bin/build_view.h"
 #include "bin/packuilon.h"
+#include "bin/registration_view.h"
 #include "net/queue.h"
 #include "util/alloc.h"
 #include "util/buf.h"
@@ -33,7 +34,8 @@ typedef struct Status {
         Error queue_error;  // why that is not known
         int64_t n_profiles; // that the scanner knows
         json_t *failing;    // those it is to try again
-        json_t *builds;     // NULL in the text form, then it is…
+        RegistrationSummary registrations;
+        json_t *builds; // NULL in the text form, then it is…
         Table table;
         int64_t n_unfinished;
 } Status;
@@ -47,6 +49,7 @@ static void status_done(Status *status)
 {
         json_decref(status->failing);
         json_decref(status->builds);
+        registration_summary_done(&status->registrations);
         table_done(&status->table);
 }
 
@@ -212,6 +215,7 @@ static void print_text(const Status *status)
         print_queue(status);
         if (status->n_profiles)
                 print_profiles(status);
+        registration_summary_print(&status->registrations);
         printf("\n");
         if (table_rows(&status->table))
                 table_print(&status->table, stdout);
@@ -223,12 +227,13 @@ static int print_json(Status *status, Error *err)
 {
         bool is_known = !status->queue_error.code;
         json_t *document = json_pack(
-                "{s:o, s:{s:s, s:s, s:o, s:o}, s:{s:I, s:O}, s:O}", "now",
+                "{s:o, s:{s:s, s:s, s:o, s:o}, s:{s:I, s:O}, s:o, s:O}", "now",
                 build_view_json_time(status->now_ms), "queue", "name", status->config->global.queue,
                 "transport", transport_name(status->config), "waiting",
                 is_known ? json_integer(MAX(status->ready, 0)) : json_null(), "error",
                 is_known ? json_null() : build_view_json_text(status->queue_error.text), "profiles",
-                "known", (json_int_t)status->n_profiles, "failing", status->failing, "builds",
+                "known", (json_int_t)status->n_profiles, "failing", status->failing,
+                "registrations", registration_summary_json(&status->registrations), "builds",
                 status->builds);
 
         if (!document)
@@ -286,6 +291,8 @@ static int run(const Invocation *invocation, Error *err)
                 r = gather_builds(&status, err);
         if (r == 0)
                 r = gather_profiles(&status, err);
+        if (r == 0)
+                r = registration_summary_gather(status.config, &status.registrations, err);
         if (r != 0)
                 return r;
         if (queue_probe(status.config, &status.ready, &status.queue_error) < 0)

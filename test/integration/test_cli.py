@@ -21,7 +21,7 @@ from rig.site import SOURCE_IMAGE, USER
 from rig.waiting import wait_for
 
 PROGRAMS = ["cdb2rabbit", "rabbit2packer", "nova2aquilon", "packuilon"]
-COMMANDS = ["status", "show", "log", "build", "cancel", "retry", "plan", "check"]
+COMMANDS = ["status", "show", "log", "build", "cancel", "retry", "plan", "check", "registrations"]
 IMAGE = f"nubesvms-{OS_KEY}"
 
 BUILD_KEYS = {
