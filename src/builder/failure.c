@@ -25,6 +25,7 @@ static const FailurePolicy policies[N_FAILURE_CLASSES] = {
         [FAILURE_API] = {"api", 0, 1},
         [FAILURE_CONNECT] = {"connect", 2, 1},
         [FAILURE_TIMEOUT] = {"timeout", 2, 1},
+        [FAILURE_REGISTRATION] = {"registration", 2, 2},
         [FAILURE_OTHER] = {"other", 2, 1},
 };
 
@@ -33,6 +34,8 @@ static const struct {
         const char *words;
         FailureClass class;
 } signs[] = {
+        // Ours, and it quotes what others say.
+        {"the registration with Aquilon", FAILURE_REGISTRATION},
         {"Failed to parse template", FAILURE_TEMPLATE},
         {"Failed to initialize", FAILURE_TEMPLATE},
         {"Error initializing core", FAILURE_TEMPLATE},

@@ -7,15 +7,16 @@
 #include "core/config.h"
 
 typedef enum FailureClass {
-        FAILURE_TEMPLATE,  // Packer cannot read what it was given
-        FAILURE_MISSING,   // image, flavor, network, … that the template names is not there
-        FAILURE_PROVISION, // the guest's own script failed
-        FAILURE_AUTH,      // the cloud refuses the credentials: every build would fail so
-        FAILURE_QUOTA,     // the project has no room now
-        FAILURE_CAPACITY,  // the cloud could not start the server
-        FAILURE_API,       // unreachable, 5xx, too many requests
-        FAILURE_CONNECT,   // the server did not answer to SSH
-        FAILURE_TIMEOUT,   // BUILD_TIMEOUT
+        FAILURE_TEMPLATE,     // Packer cannot read what it was given
+        FAILURE_MISSING,      // image, flavor, network, … that the template names is not there
+        FAILURE_PROVISION,    // the guest's own script failed
+        FAILURE_AUTH,         // the cloud refuses the credentials: every build would fail so
+        FAILURE_QUOTA,        // the project has no room now
+        FAILURE_CAPACITY,     // the cloud could not start the server
+        FAILURE_API,          // unreachable, 5xx, too many requests
+        FAILURE_CONNECT,      // the server did not answer to SSH
+        FAILURE_TIMEOUT,      // BUILD_TIMEOUT
+        FAILURE_REGISTRATION, // Aquilon does not know the server
         FAILURE_OTHER,
         N_FAILURE_CLASSES,
 } FailureClass;

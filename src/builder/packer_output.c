@@ -166,7 +166,7 @@ static void read_failure(PackerOutput *output, const char *line)
 static void read_line(PackerOutput *output, const char *line, PackerPhaseFn on_phase,
                       void *userdata)
 {
-        static const char image[] = "Image: ";
+        static const char image[] = "Image: ", server[] = "Server ID: ";
         const char *message = builder_message(line);
 
         if (output->in_artifacts && str_starts_with(line, "--> ")) {
@@ -178,6 +178,9 @@ static void read_line(PackerOutput *output, const char *line, PackerPhaseFn on_p
         }
         if (message) {
                 enter_phase(output, message, on_phase, userdata);
+                if (str_starts_with(message, server) && !output->server)
+                        output->server = str_visible(message + sizeof server - 1,
+                                                     strlen(message + sizeof server - 1), 64);
                 if (str_starts_with(message, image) && !output->saving_image)
                         output->saving_image = str_visible(message + sizeof image - 1,
                                                            strlen(message + sizeof image - 1), 64);
@@ -235,6 +238,7 @@ void packer_output_done(PackerOutput *output)
         buf_done(&output->line);
         free(output->artifact);
         free(output->saving_image);
+        free(output->server);
         free(output->error);
         *output = PACKER_OUTPUT_INIT;
 }

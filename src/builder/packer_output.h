@@ -18,6 +18,7 @@ typedef struct PackerOutput {
         bool in_detail;     // … in one of them, which may be wrapped over lines
         bool in_error;      // behind a line "Error: …", whose details follow
         char *artifact;     // ids of what was made, separated by a space; NULL: none
+        char *server;       // Nova's id of the server that it builds in
         char *saving_image; // Glance id of an image whose saving has begun
         char *error;        // the first "errored" or "Error:" text
 } PackerOutput;

@@ -29,7 +29,7 @@ struct PackerRun {
         pid_t pid;
         bool exited; // the leader was seen dead; its group is gone then too
         int exit_code;
-        bool timed_out;
+        bool given_up;     // by us: it has failed
         char *stop_reason; // NULL: nobody asked it to stop
         int out_fd;
         sd_event_source *child, *io, *timeout, *kill_timer, *linger_timer;
@@ -99,7 +99,7 @@ static void finish(PackerRun *run)
         result.artifact = artifact;
         result.succeeded = !reason;
         result.cancelled =
-                !result.succeeded && !run->timed_out && (run->stop_reason || run->output.cancelled);
+                !result.succeeded && !run->given_up && (run->stop_reason || run->output.cancelled);
         if (reason && run->exit_code == 0)
                 build_log_note(&run->log, reason);
         build_log_finish(&run->log, clock_wall_ms() / 1000, run->exit_code);
@@ -208,7 +208,7 @@ static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
         (void)usec;
         if (run->exited || run->stop_reason)
                 return 0;
-        run->timed_out = true;
+        run->given_up = true;
         reason = xasprintf("not done after BUILD_TIMEOUT (%lld s)%s%s",
                            (long long)run->config->build.build_timeout_seconds,
                            run->output.phase ? ", while in phase " : "",
@@ -228,6 +228,14 @@ void packer_run_stop(PackerRun *run, const char *reason)
         (void)add_timer(sd_event_source_get_event(run->child),
                         run->config->build.stop_grace_seconds, on_grace_over, run,
                         &run->kill_timer);
+}
+
+void packer_run_fail(PackerRun *run, const char *reason)
+{
+        if (run->exited || run->stop_reason)
+                return;
+        run->given_up = true;
+        packer_run_stop(run, reason);
 }
 
 static int watch(PackerRun *run, sd_event *event, Error *err)
@@ -312,6 +320,11 @@ int packer_run_start(sd_event *event, const PackerRunSpec *spec,
 pid_t packer_run_pid(const PackerRun *run)
 {
         return run->pid;
+}
+
+const char *packer_run_server(const PackerRun *run)
+{
+        return run->output.server;
 }
 
 const char *packer_run_log_path(const PackerRun *run)

@@ -54,7 +54,13 @@ int packer_run_start(sd_event *event, const PackerRunSpec *spec,
 // (copied) becomes the result's. Again: nothing.
 void packer_run_stop(PackerRun *run, const char *reason);
 
+// The same for a build that cannot succeed: it has failed, it was not cancelled.
+void packer_run_fail(PackerRun *run, const char *reason);
+
 pid_t packer_run_pid(const PackerRun *run);
+
+// Nova's id of the server that it builds in, as Packer has said it; NULL: not yet.
+const char *packer_run_server(const PackerRun *run);
 const char *packer_run_log_path(const PackerRun *run);
 
 // A run that has not ended is killed, group and all.

@@ -41,6 +41,7 @@ void job_free(Job *job)
         if (job->run) {
                 job->worker->n_running--;
                 packer_run_free(job->run);
+                job_forget_registration(job);
         }
         if (job->stage == JOB_ASKING)
                 job->worker->n_asking--;
@@ -149,6 +150,7 @@ static void on_phase(PackerRun *run, const char *phase, void *userdata)
         Error err = ERROR_NONE;
 
         (void)run;
+        job_watch_registration(job);
         if (job->abandoned || worker->out_of_step)
                 return;
         if (worker_write(worker, &err) < 0) {
@@ -179,6 +181,7 @@ static void on_end(PackerRun *run, const PackerResult *result, void *userdata)
                 keep_result(job, result);
         packer_run_free(run);
         job->run = NULL;
+        job_forget_registration(job);
         worker->n_running--;
         job_unlock(job);
         if (!job->abandoned) {

@@ -7,6 +7,7 @@
 
 #include "builder/log_keeper.h"
 #include "builder/packer_workspace.h"
+#include "builder/registration_watch.h"
 #include "builder/worker_internal.h"
 #include "util/alloc.h"
 #include "util/clock.h"
@@ -516,6 +517,8 @@ void worker_free(Worker *worker)
                 image_locks_free(worker->image_locks);
         for (size_t at = 0; at < ELEMENTSOF(sources); at++)
                 (void)sd_event_source_unref(*sources[at]);
+        if (worker->registrations)
+                registration_watch_free(worker->registrations);
         if (worker->predecessors)
                 predecessors_free(worker->predecessors);
         if (worker->store)

@@ -1,5 +1,6 @@
 // What the parts of the worker share: worker.c (life, flow, signals), worker_queue.c (its queue),
-// worker_leases.c and worker_locks.c (what it does for its leases and for its locks of images),
+// worker_leases.c, worker_locks.c and worker_registration.c (what it does for its leases, for its
+// locks of images, and for its servers in Aquilon),
 // intake.c (delivery to builds), schedule.c (which build runs next), outcome.c (what follows from
 // its end), again.c (one more attempt), recovery.c (the journal against what is known here),
 // control.c (what operators ask for while it runs), outbox.c (<QUEUE>.failed). leases.c and
@@ -63,6 +64,7 @@ struct Worker {
         bool connected;
         Leases *leases; // NULL without a broker, as the next
         ImageLocks *image_locks;
+        struct RegistrationWatch *registrations; // NULL: none was watched yet
         bool outbox_waiting;
         unsigned outbox_unconfirmed;
 
@@ -127,6 +129,11 @@ int worker_open_leases(Worker *worker, Error *err) must_check;
 int worker_open_locks(Worker *worker, Error *err) must_check;
 // True unless another host is known to build the job's image.
 bool job_may_lock(const Job *job);
+// worker_registration.c: looks whether the server of a running job is registered with Aquilon, once
+// it is known.
+void job_watch_registration(Job *job);
+void job_forget_registration(const Job *job);
+
 // Starts a job, at once or (it is JOB_ASKING until then) when no other host builds its image.
 // `plan` is what its message asks for, or NULL when it has waited: then the plan is made anew, from
 // the maps as they are now. The job may be over when this returns.

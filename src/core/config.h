@@ -69,6 +69,7 @@ typedef struct BuildConfig {
         int64_t breaker_failures; // failures alike in a row after which an image is left alone
         int64_t lease_seconds;    // after which other hosts build what a vanished one had taken
         int64_t log_keep_days;    // 0: for ever
+        int64_t status_seconds;   // between looks for AQ_STATUS; 0: none
         size_t max_log_bytes;
 } BuildConfig;
 

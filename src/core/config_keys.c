@@ -77,6 +77,7 @@ const ConfigKey config_keys[] = {
         {BUILD, "LEASE", VALUE_SECONDS, AT(build.lease_seconds), "30m", 1, 14 * DAY},
         {BUILD, "LOG_KEEP_DAYS", VALUE_NUMBER, AT(build.log_keep_days), "90", 0, 36500},
         {BUILD, "MAX_LOG_BYTES", VALUE_BYTES, AT(build.max_log_bytes), "64M", KIB, 64 * GIB},
+        {BUILD, "AQ_STATUS_SECONDS", VALUE_SECONDS, AT(build.status_seconds), "15", 0, DAY},
         {BUILD, "ADMIN_AUTH_FILE", VALUE_UNREAD, 0, NULL, 0, 0},
         {BUILD, "PACKER_ADMIN_AUTH", VALUE_UNREAD, 0, NULL, 0, 0},
         {BUILD, "PACKER_ADMIN_AUTH_FILE", VALUE_UNREAD, 0, NULL, 0, 0},

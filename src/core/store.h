@@ -130,6 +130,10 @@ int store_build_transition(Store *store, Build *build, BuildEvent event, const c
 int store_build_phase(Store *store, Build *build, const char *phase, int64_t now_ms,
                       Error *err) must_check;
 
+// Notes something else in its history; `what` is no state's name, nor "phase".
+int store_build_note(Store *store, const Build *build, const char *what, const char *detail,
+                     int64_t now_ms, Error *err) must_check;
+
 int store_build_get(Store *store, int64_t id, Build *ret, Error *err) must_check;
 
 // The body that was inserted with it. STORE_NOT_FOUND when the build is over. The caller frees.

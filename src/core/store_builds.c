@@ -258,6 +258,12 @@ int store_build_phase(Store *store, Build *build, const char *phase, int64_t now
         return r;
 }
 
+int store_build_note(Store *store, const Build *build, const char *what, const char *detail,
+                     int64_t now_ms, Error *err)
+{
+        return add_event(store, build->id, now_ms, what, detail, err);
+}
+
 // ---- reading -------------------------------------------------------------------------------
 
 static int read_row(const Query *query, Build *ret, Error *err)

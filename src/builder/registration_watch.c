@@ -1,0 +1,210 @@
+#include "builder/registration_watch.h"
+
+#include <string.h>
+#include <sys/queue.h>
+
+#include "cloud/nova.h"
+#include "util/alloc.h"
+#include "util/clock.h"
+#include "util/log.h"
+#include "util/strutil.h"
+
+#define VALUE_MAX 256
+
+typedef struct Watched {
+        TAILQ_ENTRY(Watched) link;
+        RegistrationWatch *watch;
+        char *server;
+        bool asked; // the answer is on its way
+        bool told;  // nothing more is to be asked
+        void *userdata;
+} Watched;
+
+struct RegistrationWatch {
+        sd_event *event;
+        RegistrationWatchFn done;
+        char *auth_file; // of `nova`
+        Nova *nova;      // NULL: not needed yet
+        int64_t seconds;
+        sd_event_source *timer;
+        TAILQ_HEAD(, Watched) watched;
+};
+
+static void arm(RegistrationWatch *watch)
+{
+        (void)sd_event_source_set_time_relative(watch->timer,
+                                                (uint64_t)watch->seconds * USEC_PER_SECOND);
+        (void)sd_event_source_set_enabled(watch->timer, SD_EVENT_ONESHOT);
+}
+
+// ---- what Nova says -----------------------------------------------------------------------
+
+// A value of the metadata, safe to show; NULL when it is not there. The caller frees.
+static char *value_of(const json_t *document, const char *key)
+{
+        const json_t *value = json_object_get(json_object_get(document, "metadata"), key);
+
+        if (!json_is_string(value) || json_string_length(value) == 0)
+                return NULL;
+        return str_visible(json_string_value(value), json_string_length(value), VALUE_MAX);
+}
+
+static char *text_of(const Watched *watched, const json_t *document, bool failed)
+{
+        _cleanup_free_ char *reason = value_of(document, "AQ_STATUS_REASON");
+        _cleanup_free_ char *host = value_of(document, "HOSTNAMES");
+
+        if (failed)
+                return xasprintf("the registration with Aquilon of server %s has failed: %s",
+                                 watched->server, reason ? reason : "no reason is given");
+        return xasprintf("server %s is registered with Aquilon%s%s", watched->server,
+                         host ? " as " : "", host ? host : "");
+}
+
+static void tell(Watched *watched, const json_t *document)
+{
+        _cleanup_free_ char *status = value_of(document, "AQ_STATUS"), *text = NULL;
+        bool failed = status && strcmp(status, "FAILED") == 0;
+
+        if (!status || (!failed && strcmp(status, "SUCCESS") != 0))
+                return;
+        watched->told = true;
+        text = text_of(watched, document, failed);
+        watched->watch->done(failed, text, watched->userdata);
+}
+
+static void on_answer(const NovaAnswer *answer, void *userdata)
+{
+        Watched *watched = userdata;
+
+        watched->asked = false;
+        if (answer->outcome == NOVA_OK)
+                tell(watched, answer->document);
+        else if (answer->outcome == NOVA_NO_SERVER)
+                watched->told = true; // the build is at its end
+        else
+                log_debug("server %s: its registration is not known: %s", watched->server,
+                          answer->err->text);
+}
+
+static int on_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        RegistrationWatch *watch = userdata;
+        Watched *watched;
+
+        (void)source;
+        (void)usec;
+        TAILQ_FOREACH(watched, &watch->watched, link)
+        {
+                if (watched->asked || watched->told)
+                        continue;
+                watched->asked = true;
+                nova_get_metadata(watch->nova, watched->server, on_answer, watched);
+        }
+        if (!TAILQ_EMPTY(&watch->watched))
+                arm(watch);
+        return 0;
+}
+
+// ---- servers ------------------------------------------------------------------------------
+
+// An auth file of another name counts when those that were watched by the old one are over.
+static bool need_nova(RegistrationWatch *watch, const char *auth_file)
+{
+        Error err = ERROR_NONE;
+        bool is_same = watch->nova && strcmp(watch->auth_file, auth_file) == 0;
+
+        if (is_same || (watch->nova && !TAILQ_EMPTY(&watch->watched)))
+                return true;
+        if (watch->nova)
+                nova_free(TAKE_PTR(watch->nova));
+        replace_string(&watch->auth_file, auth_file);
+        if (nova_new(auth_file, watch->event, &watch->nova, &err) < 0) {
+                log_debug("registrations are not known: %s", err.text);
+                return false;
+        }
+        return true;
+}
+
+void registration_watch_begin(RegistrationWatch *watch, const char *auth_file, int64_t seconds,
+                              const char *server, void *userdata)
+{
+        bool first = TAILQ_EMPTY(&watch->watched);
+        Watched *watched;
+
+        if (!watch->timer || !need_nova(watch, auth_file))
+                return;
+        watched = xcalloc(1, sizeof *watched);
+        watched->watch = watch;
+        watched->server = xstrdup(server);
+        watched->userdata = userdata;
+        TAILQ_INSERT_TAIL(&watch->watched, watched, link);
+        watch->seconds = seconds;
+        if (first)
+                arm(watch);
+}
+
+static void forget(RegistrationWatch *watch, Watched *watched)
+{
+        TAILQ_REMOVE(&watch->watched, watched, link);
+        if (watch->nova)
+                nova_forget(watch->nova, watched);
+        free(watched->server);
+        free(watched);
+}
+
+void registration_watch_end(RegistrationWatch *watch, const void *userdata)
+{
+        Watched *watched, *next;
+
+        for (watched = TAILQ_FIRST(&watch->watched); watched; watched = next) {
+                next = TAILQ_NEXT(watched, link);
+                if (watched->userdata == userdata)
+                        forget(watch, watched);
+        }
+}
+
+bool registration_watch_has(const RegistrationWatch *watch, const void *userdata)
+{
+        const Watched *watched;
+
+        TAILQ_FOREACH(watched, &watch->watched, link)
+        {
+                if (watched->userdata == userdata)
+                        return true;
+        }
+        return false;
+}
+
+// ---- life ---------------------------------------------------------------------------------
+
+RegistrationWatch *registration_watch_new(sd_event *event, RegistrationWatchFn done)
+{
+        RegistrationWatch *watch = xcalloc(1, sizeof *watch);
+
+        watch->event = sd_event_ref(event);
+        watch->done = done;
+        TAILQ_INIT(&watch->watched);
+        if (sd_event_add_time(event, &watch->timer, CLOCK_MONOTONIC, 0, USEC_PER_SECOND / 10,
+                              on_time, watch) < 0)
+                log_debug("registrations are not watched: no timer");
+        else
+                (void)sd_event_source_set_enabled(watch->timer, SD_EVENT_OFF);
+        return watch;
+}
+
+void registration_watch_free(RegistrationWatch *watch)
+{
+        Watched *watched, *next;
+
+        for (watched = TAILQ_FIRST(&watch->watched); watched; watched = next) {
+                next = TAILQ_NEXT(watched, link);
+                forget(watch, watched);
+        }
+        if (watch->nova)
+                nova_free(watch->nova);
+        (void)sd_event_source_disable_unref(watch->timer);
+        (void)sd_event_unref(watch->event);
+        free(watch->auth_file);
+        free(watch);
+}
