@@ -44,7 +44,7 @@ build {
   sources = ["source.openstack.managed"]
 
   provisioner "shell" {
-    script           = "${path.root}/configure-with-quattor.sh"
+    script           = "${path.root}/../guest/configure-with-quattor.sh"
     environment_vars = ["PROFILE_URL=http://REPLACE-WITH-YOUR-AQUILON-SERVER/profiles"]
     timeout          = "1h"
   }

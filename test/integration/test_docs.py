@@ -232,6 +232,7 @@ def test_example_templates_work(local_site, tmp_path):
         shutil.copy(REPOSITORY / "data" / name, local_site.root / name)
     shutil.rmtree(local_site.template_dir)
     shutil.copytree(REPOSITORY / "data" / "templates", local_site.template_dir)
+    shutil.copytree(REPOSITORY / "data" / "guest", local_site.root / "guest")
     local_site.use_real_packer()
     local_site.profiles.write_index()
     out = local_site.packuilon("check").out
