@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "aquilon/nova_queue.h"
 #include "bin/build_view.h"
 #include "bin/packuilon.h"
+#include "net/queue.h"
 #include "net/queue_return.h"
 #include "util/alloc.h"
 #include "util/strutil.h"
@@ -14,6 +16,7 @@
 typedef struct Options {
         bool all;
         bool rejected;
+        bool registrations;
 } Options;
 
 static const ProgramOption options[] = {
@@ -21,6 +24,8 @@ static const ProgramOption options[] = {
          offsetof(Options, all)},
         {"rejected", 0, NULL, "with --all: those that were rejected, not those that failed",
          offsetof(Options, rejected)},
+        {"registrations", 0, NULL, "with --all: those of nova2aquilon, not builds",
+         offsetof(Options, registrations)},
 };
 
 typedef struct Wanted {
@@ -78,6 +83,22 @@ static int bring_back(const Config *config, const Options *given, Wanted *wanted
         return r;
 }
 
+// A queue that is not there must not be made here, for it has to be as Nova declares it.
+static int bring_registrations_back(const Config *config, const Options *given, Wanted *wanted,
+                                    Error *err)
+{
+        const Config nova = nova_queue_config(config);
+        int64_t ready = 0;
+        int r = config_require_aquilon(config, err);
+
+        if (r == 0)
+                r = queue_probe(&nova, &ready, err);
+        if (r == 0 && ready < 0)
+                r = error_set(err, ENOENT, "there is no queue %s: start nova2aquilon first",
+                              nova.global.queue);
+        return r < 0 ? r : bring_back(&nova, given, wanted, err);
+}
+
 static int run(const Invocation *invocation, Error *err)
 {
         const Options *given = invocation->options;
@@ -88,16 +109,18 @@ static int run(const Invocation *invocation, Error *err)
                 (void)error_set(err, EINVAL, "name builds, or say --all");
                 return PROGRAM_USAGE;
         }
-        if (given->rejected && !given->all) {
-                (void)error_set(err, EINVAL,
-                                "--rejected needs --all: what was rejected is no "
-                                "build");
+        if ((given->rejected || given->registrations) && !given->all) {
+                (void)error_set(err, EINVAL, "--%s needs --all: %s no build",
+                                given->rejected ? "rejected" : "registrations",
+                                given->rejected ? "what was rejected is" : "a registration is");
                 return PROGRAM_USAGE;
         }
         for (char *const *name = invocation->arguments; *name && r == 0; name++)
                 r = want_build(invocation->config, *name, &wanted, err);
         if (r == 0)
-                r = bring_back(invocation->config, given, &wanted, err);
+                r = given->registrations
+                            ? bring_registrations_back(invocation->config, given, &wanted, err)
+                            : bring_back(invocation->config, given, &wanted, err);
         strv_free(wanted.message_ids);
         return r;
 }

@@ -114,6 +114,31 @@ def test_where_it_never_ran(local_site):
     assert "nova2aquilon never ran" in result.err and str(local_site.state_dir) in result.err
 
 
+# ---- retry -----------------------------------------------------------------------------------
+
+
+def test_retry_brings_registrations_back(aq):
+    fault = aq.broker.fail("PUT /host/", 400, times=1000, text="Personality nubesvms not found.")
+    server, gone = aq.create(), aq.create(address="10.77.0.6")
+    aq.run()
+    assert {row.state for row in aq.rows()} == {"failed"}
+    fault.times = 0
+    aq.delete(gone)
+    aq.run()
+    out = aq.site.packuilon("retry", "--all", "--registrations").out
+    assert out == "2 messages are back in the queue ral.info\n"
+    assert aq.vhost.count(aquilon.QUEUE + ".failed") == 0
+    aq.run()
+    aq.assert_registered(server)
+    assert aq.row(gone).state == "removed", "what was deleted since stays so"
+
+
+def test_retry_needs_all(aq):
+    assert "needs --all" in aq.site.packuilon("retry", "--registrations", "1", expect=2).err
+    result = aq.site.packuilon("retry", "--all", "--registrations", expect=1)
+    assert "start nova2aquilon first" in result.err
+
+
 # ---- check -----------------------------------------------------------------------------------
 
 
