@@ -160,7 +160,7 @@ static void arm(ImageLocks *locks)
 {
         int64_t now = clock_mono_ms(), first = locks->renew_ms;
 
-        if (!is_connected(locks) || locks->company == COMPANY_IGNORED) {
+        if (!is_connected(locks)) {
                 (void)sd_event_source_set_enabled(locks->timer, SD_EVENT_OFF);
                 return;
         }
@@ -192,6 +192,7 @@ static void settle(ImageLocks *locks, Company company)
         if (company == COMPANY_MANY && !locks->told_many)
                 log_info("other workers share this queue: each image is locked while it is built");
         locks->told_many = company == COMPANY_MANY;
+        locks->told_refused = company == COMPANY_IGNORED;
         if (company == COMPANY_MANY)
                 ask_for_wanted(locks);
         arm(locks);
@@ -219,10 +220,15 @@ static void look(ImageLocks *locks, Company company)
         arm(locks);
 }
 
-static void look_later(ImageLocks *locks)
+static void look_later(ImageLocks *locks, int64_t wait_ms)
 {
-        locks->look_ms = clock_mono_ms() + MIN(LOOK_AGAIN_MS, locks->lease_ms / AGAIN_PARTS);
+        locks->look_ms = clock_mono_ms() + wait_ms;
         arm(locks);
+}
+
+static void look_soon(ImageLocks *locks)
+{
+        look_later(locks, MIN(LOOK_AGAIN_MS, locks->lease_ms / AGAIN_PARTS));
 }
 
 static void arrive_if_all_answered(ImageLocks *locks)
@@ -250,7 +256,7 @@ static void knock(ImageLocks *locks)
                 log_notice("the worker that was alone on this queue does not answer: builds begin "
                            "here when it does, or when it has been away for its LEASE");
         consumer_knock(locks->consumer, ALONE);
-        look_later(locks);
+        look_soon(locks);
 }
 
 static void on_alone(ImageLocks *locks, bool ours)
@@ -266,6 +272,10 @@ static void on_alone(ImageLocks *locks, bool ours)
                 }
                 consumer_unlock(locks->consumer, ALONE);
                 settle(locks, COMPANY_MANY);
+                break;
+        case COMPANY_IGNORED:
+                if (ours)
+                        consumer_unlock(locks->consumer, ALONE);
                 break;
         default:
                 if (!ours) // it ran out before it was renewed
@@ -286,7 +296,7 @@ static void on_together(ImageLocks *locks, bool ours)
                 break;
         case COMPANY_ADMITTED:
                 if (!ours) {
-                        look_later(locks);
+                        look_soon(locks);
                         break;
                 }
                 consumer_unlock(locks->consumer, ALONE);
@@ -296,7 +306,9 @@ static void on_together(ImageLocks *locks, bool ours)
                 if (ours)
                         look(locks, COMPANY_WAITING);
                 else // somebody is just CHECKING
-                        look_later(locks);
+                        look_soon(locks);
+                break;
+        case COMPANY_IGNORED:
                 break;
         default:
                 if (!ours)
@@ -310,22 +322,38 @@ void image_locks_on_knock(ImageLocks *locks)
                 arrive(locks);
 }
 
+static ImageLock *find_waited(const ImageLocks *locks)
+{
+        for (ImageLock *lock = locks->first; lock; lock = lock->next) {
+                if (lock->waited)
+                        return lock;
+        }
+        return NULL;
+}
+
+// For now: what the broker refuses today, as when a node of its cluster is down, it may allow soon.
 static void ignore(ImageLocks *locks, const Error *why)
 {
+        ImageLock *lock;
+
+        if (locks->company == COMPANY_NONE || locks->company == COMPANY_ARRIVING ||
+            locks->company == COMPANY_ADMITTED)
+                consumer_unlock(locks->consumer, ALONE);
         if (!locks->told_refused)
                 log_warning("two hosts may build one image at once, for the broker refuses the "
                             "locks of images: %s",
                             why->text);
-        locks->told_refused = true;
+        for (lock = locks->first; lock; lock = lock->next)
+                lock->asked = false;
         settle(locks, COMPANY_IGNORED);
-        for (ImageLock *lock = locks->first, *next; lock; lock = next) {
-                bool waited = lock->waited;
+        // What is called may free any of them.
+        while ((lock = find_waited(locks))) {
+                _cleanup_free_ char *target = xstrdup(lock->target);
 
-                next = lock->next;
-                lock->asked = lock->waited = false;
-                if (waited)
-                        locks->callbacks.on_answer(lock->target, true, locks->userdata);
+                lock->waited = false;
+                locks->callbacks.on_answer(target, true, locks->userdata);
         }
+        look_later(locks, locks->lease_ms / RENEW_PARTS);
 }
 
 // ---- answers -------------------------------------------------------------------------------
@@ -361,12 +389,16 @@ static ImageLock *find_suffix(const ImageLocks *locks, const char *suffix)
         return NULL;
 }
 
-void image_locks_on_locked(ImageLocks *locks, const char *suffix, bool ours, const Error *err)
+void image_locks_on_locked(ImageLocks *locks, const char *suffix, bool ours, int64_t lease_ms,
+                           const Error *err)
 {
         ImageLock *lock = find_suffix(locks, suffix);
 
-        if (locks->company == COMPANY_IGNORED)
-                return;
+        // The shortest of all that share the queue counts: by it locks must be renewed.
+        if (lease_ms < locks->lease_ms) {
+                locks->lease_ms = lease_ms;
+                locks->renew_ms = MIN(locks->renew_ms, clock_mono_ms() + lease_ms / RENEW_PARTS);
+        }
         if (err)
                 ignore(locks, err);
         else if (strcmp(suffix, ALONE) == 0)
@@ -453,7 +485,13 @@ void image_locks_leave(ImageLocks *locks, const char *target)
 
 bool image_locks_busy(const ImageLocks *locks)
 {
-        return is_connected(locks) && !image_locks_are_settled(locks) && !locks->look_ms;
+        if (!is_connected(locks))
+                return false;
+        for (const ImageLock *lock = locks->first; lock; lock = lock->next) {
+                if (lock->leaving || lock->waited || (lock->asked && !lock->wanted))
+                        return true;
+        }
+        return !image_locks_are_settled(locks) && !locks->look_ms;
 }
 
 void image_locks_give_up(ImageLocks *locks)
@@ -476,7 +514,7 @@ void image_locks_connected(ImageLocks *locks, Consumer *consumer)
         locks->renew_ms = clock_mono_ms() + locks->lease_ms / RENEW_PARTS;
         look(locks, COMPANY_LOCKING);
         for (ImageLock *lock = locks->first; lock; lock = lock->next) {
-                if (lock->ours)
+                if (lock->ours || lock->wanted)
                         ask(locks, lock);
         }
 }
@@ -511,8 +549,12 @@ static void renew(ImageLocks *locks)
         case COMPANY_ADMITTED:
                 ask_broker(locks, ALONE, locks->worker_id, true);
                 break;
-        case COMPANY_WAITING:
         case COMPANY_MANY:
+                // Had it run out, somebody could be alone meanwhile, and would hear this.
+                consumer_knock(locks->consumer, ALONE);
+                ask_broker(locks, TOGETHER, EVERYBODY, false);
+                break;
+        case COMPANY_WAITING:
                 ask_broker(locks, TOGETHER, EVERYBODY, false);
                 break;
         default:
@@ -550,7 +592,7 @@ static int on_time(sd_event_source *source, uint64_t usec, void *userdata)
         if (locks->renew_ms <= now)
                 renew(locks);
         if (locks->look_ms && locks->look_ms <= now)
-                look(locks, locks->company);
+                look(locks, locks->company == COMPANY_IGNORED ? COMPANY_LOCKING : locks->company);
         arm(locks);
         if (changed)
                 locks->callbacks.on_change(locks->userdata);

@@ -37,7 +37,7 @@ typedef struct ImageLocksCallbacks {
 } ImageLocksCallbacks;
 
 // `worker_id` tells this worker from all others of the broker, and stays the same when it is
-// started again. `lease_ms` should be the same for all.
+// started again. `lease_ms` should be the same for all; the shortest that is met counts.
 int image_locks_new(const char *worker_id, int64_t lease_ms, sd_event *event,
                     const ImageLocksCallbacks *callbacks, void *userdata, ImageLocks **ret,
                     Error *err) must_check;
@@ -49,7 +49,8 @@ void image_locks_connected(ImageLocks *locks, Consumer *consumer);
 // … was lost or is about to be made anew.
 void image_locks_disconnected(ImageLocks *locks);
 // The consumer's on_locked, on_unlocked and on_knock.
-void image_locks_on_locked(ImageLocks *locks, const char *suffix, bool ours, const Error *err);
+void image_locks_on_locked(ImageLocks *locks, const char *suffix, bool ours, int64_t lease_ms,
+                           const Error *err);
 void image_locks_on_unlocked(ImageLocks *locks, const char *suffix);
 void image_locks_on_knock(ImageLocks *locks);
 
@@ -66,8 +67,8 @@ void image_locks_leave(ImageLocks *locks, const char *target);
 // True if image_locks_want would not be answered with NOT_NOW.
 bool image_locks_may_want(const ImageLocks *locks, const char *target);
 
-// True while the broker is asked who else is there: ending now could leave a lock that holds up
-// everybody until it expires.
+// True while the broker is asked something: ending now could leave a lock that holds up others
+// until it expires.
 bool image_locks_busy(const ImageLocks *locks);
 
 // This worker takes no more builds and ends: others need not wait for its locks to expire.

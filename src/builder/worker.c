@@ -168,7 +168,7 @@ void worker_block(Worker *worker, const char *reason)
         // It would never be idle.
         worker->exit_code = 1;
         worker->draining = true;
-        if (!worker->n_running)
+        if (!worker->n_running && !worker->n_asking)
                 worker_exit(worker);
 }
 

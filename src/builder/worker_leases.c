@@ -16,7 +16,7 @@ static void on_lease_lost(Lease *lease, void *userdata)
         Worker *worker = userdata;
 
         for (const Job *job = worker->jobs; job; job = job->next) {
-                if (job->lease == lease && job->stage != JOB_WAITING)
+                if (job->lease == lease && job->stage != JOB_WAITING && job->stage != JOB_ASKING)
                         return; // what runs goes on, and the others of the message with it
         }
         for (Job *job = worker->jobs, *next; job; job = next) {

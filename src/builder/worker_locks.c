@@ -103,6 +103,7 @@ static void wait_for_other(const Job *job)
                   job_name(job));
         for (const Job *other = job->worker->jobs; other; other = other->next) {
                 if (other->stage == JOB_WAITING && other->build.id > job->build.id &&
+                    other->build.not_before_ms <= clock_wall_ms() &&
                     build_same_target(&other->build, &job->build)) {
                         job_supersede_waiting(other);
                         return;

@@ -71,13 +71,13 @@ static void on_dropped(Consumer *consumer, uint64_t token, int64_t n, const Erro
         leases_on_dropped(worker->leases, token, n, err);
 }
 
-static void on_locked(Consumer *consumer, const char *suffix, bool ours, const Error *err,
-                      void *userdata)
+static void on_locked(Consumer *consumer, const char *suffix, bool ours, int64_t lease_ms,
+                      const Error *err, void *userdata)
 {
         const Worker *worker = userdata;
 
         (void)consumer;
-        image_locks_on_locked(worker->image_locks, suffix, ours, err);
+        image_locks_on_locked(worker->image_locks, suffix, ours, lease_ms, err);
 }
 
 static void on_unlocked(Consumer *consumer, const char *suffix, void *userdata)

@@ -184,7 +184,7 @@ static int answer_first(Asker *asker, int64_t n, unsigned refusal, const Error *
         case ASK_LOCK:
                 if (!refusal && first->hear_knocks)
                         r = hear_knocks(asker, first->queue, err);
-                callbacks->on_locked(asker->consumer, first->suffix, !refusal,
+                callbacks->on_locked(asker->consumer, first->suffix, !refusal, first->lease_ms,
                                      refusal && !is_held(refusal, why) ? why : NULL, userdata);
                 break;
         case ASK_UNLOCK:

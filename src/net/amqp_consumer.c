@@ -425,7 +425,7 @@ static int on_frame(AmqpConsumer *consumer, const amqp_frame_t *frame, Error *er
         if (frame->channel == SEND_CHANNEL)
                 return sender_on_frame(&consumer->sender, frame, err);
         if (frame->channel >= ASK_CHANNEL)
-                return asker_on_frame(&consumer->asker, frame, err);
+                return consumer->closing ? 0 : asker_on_frame(&consumer->asker, frame, err);
         if (method == AMQP_CONNECTION_BLOCKED_METHOD || method == AMQP_CONNECTION_UNBLOCKED_METHOD)
                 return sender_set_blocked(&consumer->sender,
                                           method == AMQP_CONNECTION_BLOCKED_METHOD, err);
@@ -528,7 +528,6 @@ static void finish_moves(AmqpConsumer *consumer)
         int r = 1;
 
         consumer->closing = true;
-        asker_reset(&consumer->asker);
         while (r > 0 && consumer->sender.sent && !consumer->link.lost) {
                 r = link_next_frame(&consumer->link, &frame, NULL);
                 if (r == 0) {

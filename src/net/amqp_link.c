@@ -239,10 +239,12 @@ int link_declare_returning(AmqpLink *link, amqp_channel_t channel, const char *q
 int link_declare_held(AmqpLink *link, amqp_channel_t channel, const char *queue, const char *holder,
                       int64_t lease_ms, Error *err)
 {
-        amqp_table_entry_t arguments[] = {text_entry("x-dead-letter-exchange", ""),
-                                          text_entry("x-dead-letter-routing-key", holder),
-                                          number_entry("x-expires", lease_ms),
-                                          number_entry("x-max-length", 1)};
+        // A quorum queue, where that is the default, would not live longer for being declared
+        // again.
+        amqp_table_entry_t arguments[] = {
+                text_entry("x-queue-type", "classic"), text_entry("x-dead-letter-exchange", ""),
+                text_entry("x-dead-letter-routing-key", holder),
+                number_entry("x-expires", lease_ms), number_entry("x-max-length", 1)};
         amqp_queue_declare_t declare = {.queue = amqp_cstring_bytes(queue),
                                         .durable = 1,
                                         .arguments = {ELEMENTSOF(arguments), arguments}};

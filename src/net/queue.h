@@ -73,8 +73,9 @@ typedef struct ConsumerCallbacks {
         void (*on_dropped)(Consumer *consumer, uint64_t token, int64_t n, const Error *err,
                            void *userdata);
         // The answer to consumer_lock: ours, or another holder's; with err neither is known.
-        void (*on_locked)(Consumer *consumer, const char *suffix, bool ours, const Error *err,
-                          void *userdata);
+        // lease_ms: what it was made with, as far as that is known.
+        void (*on_locked)(Consumer *consumer, const char *suffix, bool ours, int64_t lease_ms,
+                          const Error *err, void *userdata);
         // … to consumer_unlock: what was ours is nobody's.
         void (*on_unlocked)(Consumer *consumer, const char *suffix, void *userdata);
         // Somebody knocks at a lock that we have.
@@ -146,8 +147,8 @@ void consumer_drop(Consumer *consumer, const char *suffix, uint64_t token);
 typedef struct LockSpec {
         const char *suffix;
         const char *holder; // whoever asks in this name has it together with us
-        int64_t lease_ms;   // it is gone when it was not asked for again within this time; all
-                            // holders must say the same
+        int64_t lease_ms;   // it is gone when it was not asked for again within this time; one
+                            // that is there keeps what it was made with
         bool hear_knocks;   // one lock of a consumer may: on_knock, until it is unlocked
 } LockSpec;
 

@@ -44,6 +44,7 @@ typedef struct Host {
         char id[16];
         ImageLocks *locks;
         bool connected;
+        bool ends_at_once; // whatever it begins
         bool asking[N_TARGETS];
         bool building[N_TARGETS];
         bool orphaned[N_TARGETS]; // Packer of a killed worker still cleans up
@@ -153,7 +154,7 @@ static void hear_answer(Host *host)
 
         switch (packet.kind) {
         case PACKET_LOCK:
-                image_locks_on_locked(host->locks, packet.suffix, packet.ours, NULL);
+                image_locks_on_locked(host->locks, packet.suffix, packet.ours, LEASE_MS, NULL);
                 break;
         case PACKET_UNLOCK:
                 image_locks_on_unlocked(host->locks, packet.suffix);
@@ -163,7 +164,7 @@ static void hear_answer(Host *host)
                 break;
         case PACKET_REFUSAL:
                 (void)error_set(&refused, EACCES, "access refused");
-                image_locks_on_locked(host->locks, packet.suffix, false, &refused);
+                image_locks_on_locked(host->locks, packet.suffix, false, LEASE_MS, &refused);
         }
 }
 
@@ -225,6 +226,14 @@ static void begin(Host *host, size_t target)
         host->sim->n_begun++;
 }
 
+static void leave(Host *host, size_t target)
+{
+        _cleanup_free_ char *name = target_name(target);
+
+        host->asking[target] = host->building[target] = host->orphaned[target] = false;
+        image_locks_leave(host->locks, name);
+}
+
 static void on_answer(const char *target, bool ours, void *userdata)
 {
         Host *host = userdata;
@@ -234,6 +243,8 @@ static void on_answer(const char *target, bool ours, void *userdata)
         host->asking[number] = false;
         if (ours)
                 begin(host, number);
+        for (size_t at = 0; at < N_TARGETS && host->ends_at_once; at++)
+                leave(host, at);
 }
 
 static void on_change(void *userdata)
@@ -277,14 +288,6 @@ static void disconnect(Host *host, size_t heard)
 {
         lose_connection(host, heard);
         image_locks_disconnected(host->locks);
-}
-
-static void leave(Host *host, size_t target)
-{
-        _cleanup_free_ char *name = target_name(target);
-
-        host->asking[target] = host->building[target] = host->orphaned[target] = false;
-        image_locks_leave(host->locks, name);
 }
 
 static ImageLockState want(Host *host, size_t target)
@@ -515,6 +518,79 @@ static void test_builds_go_on_when_locks_are_refused(void **state)
         sim_done(&sim);
 }
 
+// The broker allows them again, and what is built meanwhile is locked before another builds.
+static void test_refused_locks_are_asked_for_again(void **state)
+{
+        Sim sim;
+        Host *host = &sim.hosts[0], *other = &sim.hosts[1];
+
+        (void)state;
+        sim_init(&sim);
+        sim.refuses = true;
+        connect(host);
+        settle(host);
+        assert_int_equal(want(host, 0), IMAGE_LOCK_OURS);
+        sim.refuses = false;
+        pass_lease(&sim);
+        connect(other);
+        settle(other);
+        assert_int_equal(want(other, 0), IMAGE_LOCK_ASKED);
+        calm(&sim);
+        assert_false(other->building[0]);
+        sim_done(&sim);
+}
+
+// Builds that end at once give their locks back, and others', while refusals are told.
+static void test_builds_that_end_in_the_callback(void **state)
+{
+        Sim sim;
+        Host *first = &sim.hosts[0], *second = &sim.hosts[1];
+
+        (void)state;
+        sim_init(&sim);
+        connect(first);
+        settle(first);
+        connect(second);
+        settle(second);
+        settle(first);
+        second->ends_at_once = true;
+        for (size_t target = 0; target < N_TARGETS; target++)
+                assert_int_equal(want(second, target), IMAGE_LOCK_ASKED);
+        sim.refuses = true;
+        calm(&sim);
+        for (size_t target = 0; target < N_TARGETS; target++)
+                assert_false(second->asking[target] || second->building[target]);
+        sim_done(&sim);
+}
+
+// All who were together have missed to renew it, and one who came later is alone, as it thinks.
+static void test_hosts_that_lost_each_other_meet_again(void **state)
+{
+        Sim sim;
+        Host *first = &sim.hosts[0], *second = &sim.hosts[1], *third = &sim.hosts[2];
+
+        (void)state;
+        sim_init(&sim);
+        connect(first);
+        settle(first);
+        connect(second);
+        settle(second);
+        settle(first);
+        forget_held(&sim, find_held(&sim, ".together"));
+        connect(third);
+        while (third->requests.n || third->answers.n) {
+                while (third->requests.n)
+                        hear_request(third);
+                while (third->answers.n)
+                        hear_answer(third);
+        }
+        assert_int_equal(want(third, 0), IMAGE_LOCK_OURS);
+        pass_lease(&sim);
+        assert_non_null(find_held(&sim, ".building.image0.managed"));
+        assert_null(find_held(&sim, ".alone"));
+        sim_done(&sim);
+}
+
 static void test_long_names_are_told_apart(void **state)
 {
         _cleanup_free_ char *a = xcalloc(1, 301), *b = xcalloc(1, 301);
@@ -646,6 +722,9 @@ int main(void)
                         test_what_runs_is_locked_before_another_is_let_in_after_a_reconnect),
                 cmocka_unit_test(test_a_lock_whose_end_was_not_heard_is_ended_later),
                 cmocka_unit_test(test_builds_go_on_when_locks_are_refused),
+                cmocka_unit_test(test_refused_locks_are_asked_for_again),
+                cmocka_unit_test(test_builds_that_end_in_the_callback),
+                cmocka_unit_test(test_hosts_that_lost_each_other_meet_again),
                 cmocka_unit_test(test_long_names_are_told_apart),
                 cmocka_unit_test(test_never_two_at_once),
         };
