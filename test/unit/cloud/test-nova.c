@@ -13,6 +13,7 @@
 
 #define ANSWERS_MAX 8
 #define REQUEST_MAX 4096
+#define SERVER_SECONDS 60 // then a caller that has not come will not come
 #define TURN_USEC (UINT64_C(20) * 1000000)
 
 #define TOKEN(name)                                                                                \
@@ -67,6 +68,7 @@ static char *with_port(const char *body, int port)
 
 _Noreturn static void serve(const Rig *rig, const Answer *answers, int asked)
 {
+        (void)alarm(SERVER_SECONDS);
         for (; answers->status; answers++) {
                 int fd = accept(rig->listening, NULL, NULL);
                 _cleanup_free_ char *body = NULL;
