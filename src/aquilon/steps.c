@@ -125,9 +125,8 @@ static StepResult begin_round(Task *task, Error *err)
         if (++task->rounds <= ROUNDS_MAX)
                 return STEP_NEXT;
         task->rounds = 0;
-        (void)error_set(err, EBUSY, "the old record of %s %s cannot be deleted: %s",
-                        task->row.old_machine ? "machine" : "host",
-                        task->row.old_machine ? task->row.old_machine : task->old_host,
+        (void)error_set(err, EBUSY, "the old record of machine %s cannot be deleted: %s",
+                        task->row.old_machine,
                         *task->refusal ? task->refusal : "it is there again each time");
         return STEP_TRY_LATER;
 }
@@ -173,18 +172,21 @@ static StepResult take_record(Task *task, const AquilonConfig *config, const cha
         StepResult result;
 
         forget_old(task);
-        if (machine) {
-                task->row.old_machine = first_name(machine);
-                if (!task->row.old_machine ||
-                    !str_starts_with(task->row.old_machine, config->prefix)) {
-                        forget_old(task);
-                        shown = str_visible(machine, strlen(machine), SHOWN_MAX);
-                        (void)error_set(err, EEXIST,
-                                        "host %s is that of machine %s, which is not one of ours "
-                                        "(AQ_PREFIX %s)",
-                                        task->row.host, shown, config->prefix);
-                        return STEP_GIVE_UP;
-                }
+        if (!machine) {
+                (void)error_set(err, EEXIST,
+                                "host %s has a record whose machine the broker does not name",
+                                task->row.host);
+                return STEP_GIVE_UP;
+        }
+        task->row.old_machine = first_name(machine);
+        if (!task->row.old_machine || !str_starts_with(task->row.old_machine, config->prefix)) {
+                forget_old(task);
+                shown = str_visible(machine, strlen(machine), SHOWN_MAX);
+                (void)error_set(err, EEXIST,
+                                "host %s is that of machine %s, which is not one of ours "
+                                "(AQ_PREFIX %s)",
+                                task->row.host, shown, config->prefix);
+                return STEP_GIVE_UP;
         }
         replace_string(&task->old_host, task->row.host);
         result = begin_round(task, err);
@@ -246,7 +248,7 @@ static StepResult deleted(Task *task, const BrokerAnswer *answer)
                 (void)snprintf(task->refusal, sizeof task->refusal, "%s", answer->err->text);
         switch (task->row.step) {
         case STEP_DELETE_HOST:
-                return go(task, task->row.old_machine ? STEP_SHOW_MACHINE : STEP_FIND_MACHINE);
+                return go(task, STEP_SHOW_MACHINE);
         case STEP_DELETE_ADDRESS:
                 return go(task, task->old_interface ? STEP_DELETE_INTERFACE : STEP_DELETE_MACHINE);
         case STEP_DELETE_INTERFACE:

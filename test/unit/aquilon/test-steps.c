@@ -136,13 +136,15 @@ static void test_a_record_of_the_name(void **state)
 {
         const AquilonConfig prefixed = with_prefix();
         _cleanup_task_ Task ours = make_task(REGISTRATION_REGISTERING),
-                            other = make_task(REGISTRATION_REGISTERING);
+                            other = make_task(REGISTRATION_REGISTERING),
+                            nobodys = make_task(REGISTRATION_REGISTERING);
         const BrokerAnswer found = {.outcome = BROKER_OK, .text = "Machine: vm-9\n"},
-                           foreign = {.outcome = BROKER_OK, .text = "Machine: rack-9\n"};
+                           foreign = {.outcome = BROKER_OK, .text = "Machine: rack-9\n"},
+                           silent = {.outcome = BROKER_OK, .text = "Primary Name: h\n"};
         Error err = ERROR_NONE;
 
         (void)state;
-        ours.row.step = other.row.step = STEP_FIND_RECORD;
+        ours.row.step = other.row.step = nobodys.row.step = STEP_FIND_RECORD;
         assert_int_equal(steps_answer(&ours, &prefixed, &found, &err), STEP_NEXT);
         assert_int_equal(ours.row.step, STEP_DELETE_HOST);
         assert_string_equal(ours.row.old_machine, "vm-9");
@@ -150,6 +152,10 @@ static void test_a_record_of_the_name(void **state)
         assert_int_equal(steps_answer(&other, &prefixed, &foreign, &err), STEP_GIVE_UP);
         assert_contains(err.text, "rack-9");
         assert_null(other.row.old_machine);
+        assert_int_equal(steps_answer(&nobodys, &prefixed, &silent, &err), STEP_GIVE_UP);
+        assert_contains(err.text,
+                        "host h.example.org has a record whose machine the broker does not name");
+        assert_null(nobodys.old_host);
 }
 
 static void test_refusals(void **state)
