@@ -90,7 +90,7 @@ static int no_name(const char *text, Error *err)
 }
 
 // A search that finds nothing is answered by nothing; a refusal of it is believed when it comes
-// again. SEARCH_AGAIN, or STEP_NEXT with *ret set or NULL.
+// again, but see found_machine. SEARCH_AGAIN, or STEP_NEXT with *ret set or NULL.
 #define SEARCH_AGAIN STEP_LAST
 
 static StepResult take_found(Task *task, const BrokerAnswer *answer, char **ret, Error *err)
@@ -131,6 +131,13 @@ static StepResult begin_round(Task *task, Error *err)
         return STEP_TRY_LATER;
 }
 
+// The machine that we have added is there no more.
+static void forget_machine(Task *task)
+{
+        if (task->row.machine && strcmp(task->row.machine, task->row.old_machine) == 0)
+                replace_string(&task->row.machine, NULL);
+}
+
 static StepResult found_machine(Task *task, const BrokerAnswer *answer, Error *err)
 {
         StepResult result;
@@ -141,6 +148,10 @@ static StepResult found_machine(Task *task, const BrokerAnswer *answer, Error *e
                 return go(task, STEP_FIND_MACHINE);
         if (result != STEP_NEXT)
                 return result;
+        // A refusal may mean anything: the machine that we have added is looked for by its name.
+        if (!task->row.old_machine && answer->outcome == BROKER_REFUSED &&
+            task->row.state == REGISTRATION_REMOVING)
+                task->row.old_machine = xstrdup(task->row.machine);
         if (task->row.old_machine) {
                 result = begin_round(task, err);
                 return result == STEP_NEXT ? go(task, STEP_FIND_HOST) : result;
@@ -215,6 +226,14 @@ static char *address_in(const char *text)
         return NULL;
 }
 
+// In the broker's own words: that something answers 404 does not show it.
+static bool is_said_gone(const char *text, const char *machine)
+{
+        _cleanup_free_ char *words = xasprintf("Machine %s not found", machine);
+
+        return strstr(text, words) != NULL;
+}
+
 // A machine that is not there has no parts, but for one who asks once only.
 static StepResult shown_machine(Task *task, const BrokerAnswer *answer, Error *err)
 {
@@ -222,8 +241,11 @@ static StepResult shown_machine(Task *task, const BrokerAnswer *answer, Error *e
         StepResult result = STEP_NEXT;
 
         if (task->verifying) {
-                if (!is_there)
+                if (!is_there) {
+                        if (is_said_gone(answer->text, task->row.old_machine))
+                                forget_machine(task);
                         return go(task, STEP_FIND_MACHINE);
+                }
                 task->verifying = false;
                 result = begin_round(task, err);
                 if (result != STEP_NEXT)
@@ -254,6 +276,8 @@ static StepResult deleted(Task *task, const BrokerAnswer *answer)
         case STEP_DELETE_INTERFACE:
                 return go(task, STEP_DELETE_MACHINE);
         default:
+                if (!refused)
+                        forget_machine(task);
                 task->verifying = refused;
                 return go(task, refused ? STEP_FIND_HOST : STEP_FIND_MACHINE);
         }

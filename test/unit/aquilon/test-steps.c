@@ -112,6 +112,50 @@ static void test_a_deletion_that_is_refused_is_looked_after(void **state)
         WALK(&task, STEP_LAST, {STEP_FIND_MACHINE, BROKER_REFUSED, ""});
 }
 
+static void test_a_machine_of_ours_is_removed_though_the_search_refuses(void **state)
+{
+        _cleanup_task_ Task task = make_task(REGISTRATION_REMOVING),
+                            gone = make_task(REGISTRATION_REMOVING);
+
+        (void)state;
+        task.row.machine = xstrdup("vm-1");
+        gone.row.machine = xstrdup("vm-1");
+        WALK(&task, STEP_LAST, {STEP_FIND_MACHINE, BROKER_REFUSED, "none"},
+             {STEP_FIND_MACHINE, BROKER_REFUSED, "none"}, {STEP_FIND_HOST, BROKER_OK, "h.a"},
+             {STEP_DELETE_HOST, BROKER_OK, ""}, {STEP_SHOW_MACHINE, BROKER_OK, "no parts"},
+             {STEP_DELETE_MACHINE, BROKER_OK, ""}, {STEP_FIND_MACHINE, BROKER_REFUSED, "none"},
+             {STEP_FIND_MACHINE, BROKER_REFUSED, "none"});
+        assert_null(task.row.machine);
+        WALK(&gone, STEP_NEXT, {STEP_FIND_MACHINE, BROKER_REFUSED, "none"},
+             {STEP_FIND_MACHINE, BROKER_REFUSED, "none"}, {STEP_FIND_HOST, BROKER_OK, ""},
+             {STEP_SHOW_MACHINE, BROKER_REFUSED, "Machine vm-1 not found."},
+             {STEP_DELETE_INTERFACE, BROKER_REFUSED, ""},
+             {STEP_DELETE_MACHINE, BROKER_REFUSED, "Machine vm-1 not found."},
+             {STEP_FIND_HOST, BROKER_OK, ""},
+             {STEP_SHOW_MACHINE, BROKER_REFUSED, "Not Found: Machine vm-1 not found."},
+             {STEP_FIND_MACHINE, BROKER_REFUSED, "none"});
+        WALK(&gone, STEP_LAST, {STEP_FIND_MACHINE, BROKER_REFUSED, "none"});
+}
+
+// As of a web server that knows nothing of the broker.
+static void test_a_refusal_of_everything_removes_nothing(void **state)
+{
+        _cleanup_task_ Task task = make_task(REGISTRATION_REMOVING);
+        Error err = ERROR_NONE;
+        StepResult result = STEP_NEXT;
+
+        (void)state;
+        task.row.machine = xstrdup("vm-1");
+        for (int n = 0; n < 64 && result == STEP_NEXT; n++)
+                result = answer(
+                        &task,
+                        &(Given){task.row.step, BROKER_REFUSED, "/machine/vm-1 was not found"},
+                        &err);
+        assert_int_equal(result, STEP_TRY_LATER);
+        assert_contains(err.text, "machine vm-1 cannot be deleted: the broker answered 400");
+        assert_string_equal(task.row.machine, "vm-1");
+}
+
 static void test_what_cannot_be_deleted_is_not_tried_for_ever(void **state)
 {
         _cleanup_task_ Task task = make_task(REGISTRATION_REMOVING);
@@ -244,6 +288,8 @@ int main(void)
                 cmocka_unit_test(test_nothing_is_there),
                 cmocka_unit_test(test_own_old_machine_is_deleted),
                 cmocka_unit_test(test_a_deletion_that_is_refused_is_looked_after),
+                cmocka_unit_test(test_a_machine_of_ours_is_removed_though_the_search_refuses),
+                cmocka_unit_test(test_a_refusal_of_everything_removes_nothing),
                 cmocka_unit_test(test_what_cannot_be_deleted_is_not_tried_for_ever),
                 cmocka_unit_test(test_a_record_of_the_name),
                 cmocka_unit_test(test_refusals),
