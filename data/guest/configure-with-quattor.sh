@@ -5,6 +5,7 @@
 # Environment: PROFILE_URL (must be given), the folder of the profiles.
 #   NAME_SECONDS, PROFILE_SECONDS, POLL_SECONDS   how long to wait for the host's name and for its
 #                     profile, and between two tries: 600, 1800 and 10
+#   FETCH_SECONDS     how long one try to fetch the profile may take: 300
 #   CONFIGURE_SECONDS how long the configuration may take: 7200
 #   CCM_CONF          the file that is written: /etc/ccm.conf
 #   METADATA_URL      Nova's metadata service; empty: it is not asked
@@ -16,6 +17,7 @@ set -eu
 NAME_SECONDS=${NAME_SECONDS:-600}
 PROFILE_SECONDS=${PROFILE_SECONDS:-1800}
 POLL_SECONDS=${POLL_SECONDS:-10}
+FETCH_SECONDS=${FETCH_SECONDS:-300}
 CONFIGURE_SECONDS=${CONFIGURE_SECONDS:-7200}
 CCM_CONF=${CCM_CONF:-/etc/ccm.conf}
 METADATA_URL=${METADATA_URL-http://169.254.169.254/openstack/latest/meta_data.json}
@@ -33,6 +35,11 @@ give_up() { # STATUS TEXT...
 
 now() {
     date +%s
+}
+
+# What does not end when it is told to is killed.
+within() { # SECONDS COMMAND...
+    timeout -k 10 "$@"
 }
 
 # ---- what Nova knows --------------------------------------------------------------------------
@@ -107,7 +114,7 @@ wait_for_profile() {
     end=$(($(now) + PROFILE_SECONDS))
     while :; do
         status=0
-        quattor-fetch || status=$?
+        within "$FETCH_SECONDS" quattor-fetch || status=$?
         [ "$status" -ne 0 ] || return 0
         [ "$status" -ne 3 ] || give_up 5 "quattor-fetch is disabled in this image (/etc/noquattor)"
         stop_if_refused
@@ -126,6 +133,6 @@ wait_for_name
 write_ccm_conf
 wait_for_profile
 status=0
-timeout "$CONFIGURE_SECONDS" quattor-configure --all || status=$?
+within "$CONFIGURE_SECONDS" quattor-configure --all || status=$?
 [ "$status" -eq 0 ] || give_up 6 "quattor-configure ended with $status"
 say "configured"

@@ -130,6 +130,13 @@ def test_a_profile_that_does_not_come(guest):
     assert not guest.called("quattor-configure")
 
 
+def test_a_fetch_that_hangs_is_tried_again(guest):
+    text = f'[ "$(grep -c fetch "{guest.calls}")" -ge 2 ] || exec sleep 600'
+    guest.command("quattor-fetch", text)
+    assert guest.run(FETCH_SECONDS="1", PROFILE_SECONDS="600").returncode == 0
+    assert len(guest.called("quattor-fetch")) == 2
+
+
 def test_a_registration_that_failed_ends_it_at_once(guest):
     guest.server.meta = {"AQ_STATUS": "FAILED", "AQ_STATUS_REASON": "missing: AQ_OS"}
     guest.command("quattor-fetch", "exit 2")
@@ -153,6 +160,12 @@ def test_a_configuration_that_fails_fails_the_build(guest, text):
 def test_a_configuration_that_hangs_fails_the_build(guest):
     guest.command("quattor-configure", "exec sleep 600")
     assert guest.run(CONFIGURE_SECONDS="1").returncode == 6
+
+
+def test_a_configuration_that_will_not_end_is_killed(guest):
+    guest.command("quattor-configure", "trap '' TERM; exec sleep 600")
+    result = guest.run(CONFIGURE_SECONDS="1")
+    assert result.returncode == 6 and "ended with 137" in result.stderr
 
 
 def test_without_metadata_service(guest):
