@@ -151,7 +151,8 @@ static void on_created(Registrar *registrar, Notification *notification)
 
 // ---- a server that goes -------------------------------------------------------------------
 
-static void remove_known(Task *task)
+// From now on it is the notification of the deletion that is told of, and can be sent again.
+static void remove_known(Task *task, Notification *notification)
 {
         RegistrationState next;
 
@@ -159,6 +160,8 @@ static void remove_known(Task *task)
                 let_go(task);
                 return;
         }
+        take_notification(task, notification);
+        task_read_notice(task);
         task->row.debts &= ~(unsigned)DEBT_NOVA;
         task->row.step = STEP_FIND_MACHINE;
         task->row.begun_ms = clock_wall_ms();
@@ -183,7 +186,7 @@ static void on_deleted(Registrar *registrar, Notification *notification, bool as
         if (found < 0)
                 return;
         if (task) {
-                remove_known(task);
+                remove_known(task, notification);
                 return;
         }
         if (!asks)

@@ -133,6 +133,21 @@ def test_retry_brings_registrations_back(aq):
     assert aq.row(gone).state == "removed", "what was deleted since stays so"
 
 
+def test_retry_brings_removals_back(aq):
+    aq.set(RETRY_FOR="1s")
+    server = aq.create()
+    aq.run()
+    fault = aq.broker.fail("DELETE /machine/", 400, times=1000, text="It is still in use.")
+    aq.delete(server)
+    aq.run()
+    assert aq.row(server).state == "stuck" and aq.row(server).address == "10.77.0.5"
+    fault.times = 0
+    out = aq.site.packuilon("retry", "--all", "--registrations").out
+    assert out == "1 message is back in the queue ral.info\n"
+    aq.run()
+    assert aq.row(server).state == "removed" and not aq.broker.machines
+
+
 def test_retry_needs_all(aq):
     assert "needs --all" in aq.site.packuilon("retry", "--registrations", "1", expect=2).err
     result = aq.site.packuilon("retry", "--all", "--registrations", expect=1)
