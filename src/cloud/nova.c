@@ -165,7 +165,9 @@ static int read_token(Nova *nova, const HttpResponse *response, Error *err)
                 *err = *response->error;
                 return error_prefix(err, "Keystone");
         }
-        if (response->status == 401)
+        if (response->status == 401) {
+                // A clouds.yaml that it names may have changed, which its own date does not show.
+                nova->env_loaded = false;
                 return error_set(err, EACCES, "Keystone refuses the login (401): check %s",
                                  nova->auth_file);
         if (response->status != 201 && response->status != 200)

@@ -27,7 +27,7 @@ typedef struct NovaAnswer {
 
 typedef void (*NovaDoneFn)(const NovaAnswer *answer, void *userdata);
 
-// The auth file is read when a token is needed and it has changed.
+// The auth file is read when a token is needed and it has changed, or the last login was refused.
 int nova_new(const char *auth_file, sd_event *event, Nova **ret, Error *err) must_check;
 // What has no answer gets none.
 void nova_free(Nova *nova);

@@ -141,6 +141,7 @@ int clouds_yaml_apply(AuthEnv *env, Error *err)
 {
         const char *cloud = auth_env_get(env, "OS_CLOUD");
         _cleanup_free_ char *clouds = NULL, *folder = NULL, *secure = NULL;
+        Error why = ERROR_NONE;
         int r;
 
         if (!cloud || !*cloud || auth_env_get(env, "OS_AUTH_URL"))
@@ -149,7 +150,12 @@ int clouds_yaml_apply(AuthEnv *env, Error *err)
         folder = fs_folder_of(clouds);
         secure = fs_join(folder, "secure.yaml");
         r = clouds_yaml_read(clouds, cloud, env, err);
-        if (r < 0 || access(secure, F_OK) < 0)
+        if (r < 0)
                 return r;
-        return clouds_yaml_read(secure, cloud, env, err);
+        r = clouds_yaml_read(secure, cloud, env, &why);
+        if (r == -ENOENT) // no such file, or it is there for other clouds
+                return 0;
+        if (r < 0)
+                *err = why;
+        return r;
 }

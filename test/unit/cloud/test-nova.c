@@ -286,6 +286,46 @@ static void test_nobody_answers_or_no_login_is_known(void **state)
 {
         Rig rig;
 
+static void write_file(const char *path, const char *text)
+{
+        Error err = ERROR_NONE;
+
+        assert_ok(fs_write_atomic(path, text, strlen(text), 0600, FS_NO_SYNC, &err), err);
+}
+
+// The login of a clouds.yaml, whose path shows in what the server is asked.
+static void write_clouds(const char *path, int port, const char *where)
+{
+        _cleanup_free_ char *text =
+                xasprintf("clouds: {c: {region_name: r, auth: {username: u, password: p, "
+                          "project_name: j, auth_url: 'http://127.0.0.1:%d/%s/v3'}}}\n",
+                          port, where);
+
+        write_file(path, text);
+}
+
+static void test_after_a_refusal_the_login_is_read_anew(void **state)
+{
+        static const Answer answers[] = {
+                {"401 Unauthorized", "", "no"}, {TOKEN("t")}, {METADATA}, {0}};
+        _cleanup_free_ char *clouds = fs_join(*state, "clouds.yaml"), *openrc = NULL;
+        Rig rig;
+
+        rig_init(&rig, *state);
+        openrc = xasprintf("export OS_CLOUD=c OS_CLIENT_CONFIG_FILE=%s\n", clouds);
+        write_file(rig.auth_file, openrc);
+        start_server(&rig, answers);
+        write_clouds(clouds, rig.port, "old");
+        get(&rig);
+        assert_int_equal(rig.outcome, NOVA_TRY_LATER);
+        write_clouds(clouds, rig.port, "new");
+        get(&rig);
+        assert_int_equal(rig.outcome, NOVA_OK);
+        rig_done(&rig, "POST /old/v3/auth/tokens HTTP/1.1 \n"
+                       "POST /new/v3/auth/tokens HTTP/1.1 \n"
+                       "GET /v2.1/servers/a%20server/metadata HTTP/1.1 t\n");
+}
+
         rig_init(&rig, *state);
         (void)close(rig.listening);
         get(&rig);
@@ -324,5 +364,6 @@ int main(void)
                 unit_test_in_folder(test_forgotten_requests_are_not_answered),
         };
 
+                unit_test_in_folder(test_after_a_refusal_the_login_is_read_anew),
         return cmocka_run_group_tests_name("nova", tests, NULL, NULL);
 }

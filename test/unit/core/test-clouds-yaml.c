@@ -73,6 +73,30 @@ static void test_with_secure_beside_it(void **state)
         assert_var(&env, "OS_REGION_NAME", "Mine");
 }
 
+static void test_secure_may_be_of_other_clouds_only(void **state)
+{
+        static const struct {
+                const char *text;
+                int r;
+        } cases[] = {{"clouds: {other: {auth: {password: s3cret}}}", 0},
+                     {"clouds: {site: {auth: {password: s3cret", -EBADMSG}};
+        _cleanup_free_ char *path = write_file(*state, "clouds.yaml", clouds);
+
+        for (size_t at = 0; at < ELEMENTSOF(cases); at++) {
+                _cleanup_free_ char *secure = write_file(*state, "secure.yaml", cases[at].text);
+                _cleanup_env_ AuthEnv env = {0};
+                Error err = ERROR_NONE;
+
+                (void)secure;
+                auth_env_set(&env, "OS_CLOUD", "site");
+                auth_env_set(&env, "OS_CLIENT_CONFIG_FILE", path);
+                assert_int_equal(clouds_yaml_apply(&env, &err), cases[at].r);
+                assert_int_equal(err.code, -cases[at].r);
+                assert_var(&env, "OS_USERNAME", "image");
+                assert_var(&env, "OS_PASSWORD", NULL);
+        }
+}
+
 static void test_an_openrc_needs_none(void **state)
 {
         _cleanup_env_ AuthEnv env = {0}, none = {0};
@@ -125,6 +149,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 unit_test_in_folder(test_a_cloud),
                 unit_test_in_folder(test_with_secure_beside_it),
+                unit_test_in_folder(test_secure_may_be_of_other_clouds_only),
                 cmocka_unit_test(test_an_openrc_needs_none),
                 unit_test_in_folder(test_what_is_wrong),
                 unit_test_in_folder(test_no_file),
