@@ -78,7 +78,8 @@ void registrar_finish(Task *task, RegistrationEvent event, const Error *err);
 // Waits until not_before_ms.
 void registrar_delay(Task *task, int64_t ms);
 int64_t registrar_backoff_ms(const Task *task);
-bool registrar_is_late(const Task *task);
+// RETRY_FOR has passed since then.
+bool registrar_is_late(const Registrar *registrar, int64_t since_ms);
 
 // ---- intake.c -----------------------------------------------------------------------------
 

@@ -35,11 +35,11 @@ int64_t registrar_backoff_ms(const Task *task)
 }
 
 // While we did not run nothing was tried.
-bool registrar_is_late(const Task *task)
+bool registrar_is_late(const Registrar *registrar, int64_t since_ms)
 {
-        int64_t since = MAX(task->row.begun_ms, task->registrar->started_ms);
+        int64_t since = MAX(since_ms, registrar->started_ms);
 
-        return clock_wall_ms() - since >= task->registrar->aquilon->retry_for_seconds * 1000;
+        return clock_wall_ms() - since >= registrar->aquilon->retry_for_seconds * 1000;
 }
 
 static void arm_wake(Registrar *registrar)
@@ -128,6 +128,7 @@ void registrar_finish(Task *task, RegistrationEvent event, const Error *err)
                      (event == REGISTRATION_EVENT_GIVE_UP ? DEBT_FAILED : 0U);
         row->attempt = 0;
         row->not_before_ms = 0;
+        task->over_ms = clock_wall_ms();
         if (event == REGISTRATION_EVENT_DONE && !err && !registering)
                 replace_string(&row->reason, NULL);
         registrar_transition(task, event);
@@ -139,7 +140,7 @@ void registrar_finish(Task *task, RegistrationEvent event, const Error *err)
 static void try_later(Task *task, const Error *err)
 {
         replace_string(&task->row.reason, err->text);
-        if (registrar_is_late(task)) {
+        if (registrar_is_late(task->registrar, task->row.begun_ms)) {
                 registrar_finish(task, REGISTRATION_EVENT_GIVE_UP, err);
                 return;
         }

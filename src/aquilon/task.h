@@ -31,6 +31,7 @@ typedef struct Task {
         unsigned rounds;  // of deleting
         unsigned n_calls; // since it runs
 
+        int64_t over_ms;              // when the steps were; 0: before we started
         bool unsure;                  // the step may have been made already
         bool looked;                  // no: the step before has just looked
         bool deleted;                 // Nova said so while a request was on its way

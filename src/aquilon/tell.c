@@ -73,7 +73,7 @@ static void on_told(const NovaAnswer *answer, void *userdata)
                 settle(task, DEBT_NOVA, "not told Nova", "the server is not there any more");
                 return;
         }
-        if (answer->outcome == NOVA_REFUSED || registrar_is_late(task)) {
+        if (answer->outcome == NOVA_REFUSED || registrar_is_late(task->registrar, task->over_ms)) {
                 log_error("server %s: Nova cannot be told: %s", task->row.server,
                           answer->err->text);
                 settle(task, DEBT_NOVA, "not told Nova", answer->err->text);

@@ -159,6 +159,19 @@ def test_a_broker_that_stays_away_is_given_up_in_the_end(aq):
     assert aq.cloud.status_of(server) == "FAILED"
 
 
+def test_nova_is_told_again_of_what_was_given_up(aq):
+    aq.set(RETRY_FOR=f"{int(4 * SLOWNESS)}s")
+    aq.broker.fail("PUT /host/", 503, times=1000)
+    aq.cloud.broken = 503
+    server = aq.create()
+    daemon = aq.start()
+    wait_for(lambda: aq.cloud.calls, "Nova is told in vain", 30)
+    aq.cloud.broken = None
+    aq.wait(server, "failed")
+    assert aq.cloud.status_of(server) == "FAILED"
+    assert daemon.stop() == 0
+
+
 def test_tries_grow_rarer(aq):
     aq.set(RETRY_FOR="8s")
     aq.broker.fail("PUT /host/", 503, times=1000)
