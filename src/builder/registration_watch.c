@@ -10,6 +10,7 @@
 #include "util/strutil.h"
 
 #define VALUE_MAX 256
+#define WAIT_MAX_SECONDS INT64_C(600) // after logins that failed, which may lock the account
 
 typedef struct Watched {
         TAILQ_ENTRY(Watched) link;
@@ -25,15 +26,16 @@ struct RegistrationWatch {
         RegistrationWatchFn done;
         char *auth_file; // of `nova`
         Nova *nova;      // NULL: not needed yet
-        int64_t seconds;
+        int64_t seconds; // between two questions
+        int64_t wait;    // the same, while the login fails; 0: it does not
+        bool no_login;   // since the last question
         sd_event_source *timer;
         TAILQ_HEAD(, Watched) watched;
 };
 
-static void arm(RegistrationWatch *watch)
+static void arm(RegistrationWatch *watch, int64_t seconds)
 {
-        (void)sd_event_source_set_time_relative(watch->timer,
-                                                (uint64_t)watch->seconds * USEC_PER_SECOND);
+        (void)sd_event_source_set_time_relative(watch->timer, (uint64_t)seconds * USEC_PER_SECOND);
         (void)sd_event_source_set_enabled(watch->timer, SD_EVENT_ONESHOT);
 }
 
@@ -73,11 +75,24 @@ static void tell(Watched *watched, const json_t *document)
         watched->watch->done(failed, text, watched->userdata);
 }
 
+// Many questions may have waited for one login.
+static void note_login(RegistrationWatch *watch, const NovaAnswer *answer)
+{
+        if (answer->no_login && !watch->no_login && !watch->wait)
+                log_info("registrations are not known: %s; the login is tried again, more and more "
+                         "rarely",
+                         answer->err->text);
+        watch->no_login = answer->no_login;
+        if (!answer->no_login)
+                watch->wait = 0;
+}
+
 static void on_answer(const NovaAnswer *answer, void *userdata)
 {
         Watched *watched = userdata;
 
         watched->asked = false;
+        note_login(watched->watch, answer);
         if (answer->outcome == NOVA_OK)
                 tell(watched, answer->document);
         else if (answer->outcome == NOVA_NO_SERVER)
@@ -94,6 +109,9 @@ static int on_time(sd_event_source *source, uint64_t usec, void *userdata)
 
         (void)source;
         (void)usec;
+        if (watch->no_login)
+                watch->wait = MIN(2 * MAX(watch->wait, watch->seconds), WAIT_MAX_SECONDS);
+        watch->no_login = false;
         TAILQ_FOREACH(watched, &watch->watched, link)
         {
                 if (watched->asked || watched->told)
@@ -102,7 +120,7 @@ static int on_time(sd_event_source *source, uint64_t usec, void *userdata)
                 nova_get_metadata(watch->nova, watched->server, on_answer, watched);
         }
         if (!TAILQ_EMPTY(&watch->watched))
-                arm(watch);
+                arm(watch, MAX(watch->wait, watch->seconds));
         return 0;
 }
 
@@ -140,8 +158,9 @@ void registration_watch_begin(RegistrationWatch *watch, const char *auth_file, i
         watched->userdata = userdata;
         TAILQ_INSERT_TAIL(&watch->watched, watched, link);
         watch->seconds = seconds;
-        if (first)
-                arm(watch);
+        // It may still be set, by earlier builds, to wait after a login that failed.
+        if (first && sd_event_source_get_enabled(watch->timer, NULL) == SD_EVENT_OFF)
+                arm(watch, seconds);
 }
 
 static void forget(RegistrationWatch *watch, Watched *watched)

@@ -2,8 +2,8 @@
 // registers them (nova2aquilon) writes AQ_STATUS to their metadata. Without it a guest waits for a
 // profile that never comes.
 //
-// Stands on its own. What cannot be asked is asked again later, and says nothing: a build does not
-// depend on it.
+// Stands on its own. What cannot be asked is asked again later, more and more rarely while the
+// login fails, which alone is said, and once: a build does not depend on it.
 #pragma once
 
 #include <stdbool.h>

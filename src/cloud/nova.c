@@ -52,25 +52,31 @@ static void request_free(NovaRequest *request)
 }
 
 // The request is in no list any more.
+static void finish_with(NovaRequest *request, const NovaAnswer *answer)
+{
+        if (request->done)
+                request->done(answer, request->userdata);
+        request_free(request);
+}
+
 static void finish(NovaRequest *request, NovaOutcome outcome, const json_t *document,
                    const Error *err)
 {
         const NovaAnswer answer = {.outcome = outcome, .document = document, .err = err};
 
-        if (request->done)
-                request->done(&answer, request->userdata);
-        request_free(request);
+        finish_with(request, &answer);
 }
 
 static void fail_waiting(Nova *nova, const Error *err)
 {
+        const NovaAnswer answer = {.outcome = NOVA_TRY_LATER, .err = err, .no_login = true};
         NovaRequestList failed = TAILQ_HEAD_INITIALIZER(failed);
         NovaRequest *request;
 
         TAILQ_CONCAT(&failed, &nova->waiting, link);
         while ((request = TAILQ_FIRST(&failed))) {
                 TAILQ_REMOVE(&failed, request, link);
-                finish(request, NOVA_TRY_LATER, NULL, err);
+                finish_with(request, &answer);
         }
 }
 
@@ -170,6 +176,7 @@ static int read_token(Nova *nova, const HttpResponse *response, Error *err)
                 nova->env_loaded = false;
                 return error_set(err, EACCES, "Keystone refuses the login (401): check %s",
                                  nova->auth_file);
+        }
         if (response->status != 201 && response->status != 200)
                 return error_set(err, EREMOTEIO, "Keystone answered %ld", response->status);
         if (!response->header)

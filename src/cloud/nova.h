@@ -1,6 +1,8 @@
 // Nova's API, with the credentials of an openrc, in the event loop. The token is kept and renewed.
 #pragma once
 
+#include <stdbool.h>
+
 #include <jansson.h>
 #include <systemd/sd-event.h>
 
@@ -23,6 +25,7 @@ typedef struct NovaAnswer {
         NovaOutcome outcome;
         const json_t *document; // NULL: none
         const Error *err;       // NULL if it is NOVA_OK
+        bool no_login;          // for want of a token Nova was not asked
 } NovaAnswer;
 
 typedef void (*NovaDoneFn)(const NovaAnswer *answer, void *userdata);

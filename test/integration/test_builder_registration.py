@@ -1,6 +1,8 @@
 """A build and the registration of its server with Aquilon: it is in the history, and one that has
 failed ends the build."""
 
+import itertools
+
 import pytest
 from rig.aquilon import Cloud
 from rig.waiting import wait_for
@@ -85,6 +87,23 @@ def test_a_build_does_not_depend_on_it(local_site, cloud, trouble):
     go.touch()
     build = local_site.wait_build()
     assert build.state == "succeeded" and not registration(local_site, build)
+    assert worker.stop() == 0
+
+
+def test_a_login_that_fails_is_tried_more_and_more_rarely(local_site, cloud):
+    go = local_site.root / "go"
+    local_site.template("managed", "launch", f"wait {go}", "succeed")
+    cloud.servers[SERVER] = {"AQ_PERSONALITY": "p"}
+    cloud.refuse_login = True
+    worker = local_site.worker()
+    local_site.publish_profile()
+    wait_for(lambda: len(cloud.login_times) == 4, "four logins")
+    gaps = [later - earlier for earlier, later in itertools.pairwise(cloud.login_times)]
+    assert gaps[1] >= 1.5 and gaps[2] >= 3
+    said = [line for line in worker.log().splitlines() if "registrations are not known" in line]
+    assert len(said) == 1 and "refuses the login" in said[0]
+    go.touch()
+    assert local_site.wait_build().state == "succeeded"
     assert worker.stop() == 0
 
 

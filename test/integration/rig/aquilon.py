@@ -368,6 +368,7 @@ class _CloudHandler(_Handler):
     def give_token(self, request):
         server = self.server
         server.logins.append(request["auth"])
+        server.login_times.append(time.monotonic())
         if server.refuse_login:
             self.reply(401, "{}")
             return
@@ -402,7 +403,7 @@ class Cloud(_Server):
 
     def __init__(self):
         self.servers, self.gone, self.tokens, self.logins, self.calls = {}, set(), set(), [], []
-        self.refuse_login, self.broken = False, None
+        self.refuse_login, self.broken, self.login_times = False, None, []
         super().__init__(_CloudHandler)
 
     def status_of(self, server):

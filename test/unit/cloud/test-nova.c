@@ -36,6 +36,7 @@ typedef struct Rig {
         Nova *nova;
         unsigned n_done;
         NovaOutcome outcome;
+        bool no_login;
         char *status; // AQ_STATUS
         Error err;
 } Rig;
@@ -157,6 +158,7 @@ static void on_done(const NovaAnswer *answer, void *userdata)
 
         rig->n_done++;
         rig->outcome = answer->outcome;
+        rig->no_login = answer->no_login;
         replace_string(&rig->status, json_string_value(json_object_get(metadata, "AQ_STATUS")));
         rig->err = answer->err ? *answer->err : ERROR_NONE;
         assert_int_equal(answer->outcome == NOVA_OK, !answer->err);
@@ -254,6 +256,7 @@ static void test_what_the_answers_mean(void **state)
                 get(&rig);
                 assert_int_equal(rig.outcome, cases[at].outcome);
                 assert_contains(rig.err.text, "its words");
+                assert_false(rig.no_login);
                 rig_done(&rig, "POST /v3/auth/tokens HTTP/1.1 \n"
                                "GET /v2.1/servers/a%20server/metadata HTTP/1.1 t\n");
         }
@@ -278,13 +281,10 @@ static void test_logins_that_fail(void **state)
                 get(&rig);
                 assert_int_equal(rig.outcome, NOVA_TRY_LATER);
                 assert_contains(rig.err.text, cases[at].words);
+                assert_true(rig.no_login);
                 rig_done(&rig, "POST /v3/auth/tokens HTTP/1.1 \n");
         }
 }
-
-static void test_nobody_answers_or_no_login_is_known(void **state)
-{
-        Rig rig;
 
 static void write_file(const char *path, const char *text)
 {
@@ -326,6 +326,10 @@ static void test_after_a_refusal_the_login_is_read_anew(void **state)
                        "GET /v2.1/servers/a%20server/metadata HTTP/1.1 t\n");
 }
 
+static void test_nobody_answers_or_no_login_is_known(void **state)
+{
+        Rig rig;
+
         rig_init(&rig, *state);
         (void)close(rig.listening);
         get(&rig);
@@ -360,10 +364,10 @@ int main(void)
                 unit_test_in_folder(test_a_token_that_has_ended_is_renewed_once),
                 unit_test_in_folder(test_what_the_answers_mean),
                 unit_test_in_folder(test_logins_that_fail),
+                unit_test_in_folder(test_after_a_refusal_the_login_is_read_anew),
                 unit_test_in_folder(test_nobody_answers_or_no_login_is_known),
                 unit_test_in_folder(test_forgotten_requests_are_not_answered),
         };
 
-                unit_test_in_folder(test_after_a_refusal_the_login_is_read_anew),
         return cmocka_run_group_tests_name("nova", tests, NULL, NULL);
 }
