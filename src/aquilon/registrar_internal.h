@@ -35,6 +35,7 @@ struct Registrar {
         size_t n_tasks;
         TaskList ready, running, delayed, telling;
         size_t n_running;
+        bool scheduling; // registrar_schedule is at it
 
         Delivery **unacked; // in the journal when the turn is committed
         size_t n_unacked;

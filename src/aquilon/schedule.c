@@ -342,10 +342,14 @@ static void start_step(Task *task)
                 registrar_finish(task, REGISTRATION_EVENT_GIVE_UP, &err);
 }
 
+// Called from within itself, when a name is answered at once: the outer one goes on with the next.
 void registrar_schedule(Registrar *registrar)
 {
         Task *task;
 
+        if (registrar->scheduling)
+                return;
+        registrar->scheduling = true;
         while (!registrar->stopping && registrar->n_running < registrar->aquilon->parallel &&
                (task = TAILQ_FIRST(&registrar->ready))) {
                 if (task->unsure)
@@ -360,4 +364,5 @@ void registrar_schedule(Registrar *registrar)
                 task_move(task, TASK_RUNNING);
                 start_step(task);
         }
+        registrar->scheduling = false;
 }

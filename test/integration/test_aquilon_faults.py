@@ -172,6 +172,19 @@ def test_nova_is_told_again_of_what_was_given_up(aq):
     assert daemon.stop() == 0
 
 
+def test_many_at_once_without_a_way_to_the_name_server(aq):
+    """Each question is answered before it is asked, as it were."""
+    aq.set(HOST_NAME="dns", DNS_SERVERS="255.255.255.255", NOVA_AUTH_FILE=None)
+    for number in range(2500):
+        aq.create(str(uuid.UUID(int=number + 1)))
+    sql = "SELECT count(*) AS n FROM registration WHERE attempt > 0 AND reason LIKE '%in the DNS%'"
+    daemon = aq.start()
+    wait_for(lambda: (aq.query(sql) or [None])[0] and aq.query(sql)[0].n == 2500, "all wait", 60)
+    assert daemon.stop() == 0
+    daemon = aq.start()
+    assert daemon.stop() == 0
+
+
 def test_tries_grow_rarer(aq):
     aq.set(RETRY_FOR="8s")
     aq.broker.fail("PUT /host/", 503, times=1000)
