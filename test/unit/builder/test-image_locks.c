@@ -368,6 +368,16 @@ static void settle(Host *host)
         wait_for_host(host, N_TARGETS);
 }
 
+// Both are connected and know of each other.
+static void meet(Host *first, Host *second)
+{
+        connect(first);
+        settle(first);
+        connect(second);
+        settle(second);
+        settle(first);
+}
+
 // A lease passes: what nobody renews, such as the locks of a worker that was killed, is gone.
 static void pass_lease(Sim *sim)
 {
@@ -487,11 +497,7 @@ static void test_a_lock_whose_end_was_not_heard_is_ended_later(void **state)
 
         (void)state;
         sim_init(&sim);
-        connect(first);
-        settle(first);
-        connect(second);
-        settle(second);
-        settle(first);
+        meet(first, second);
         wait_for_host(first, 0);
         leave(first, 0);
         disconnect(first, 0);
@@ -548,11 +554,7 @@ static void test_builds_that_end_in_the_callback(void **state)
 
         (void)state;
         sim_init(&sim);
-        connect(first);
-        settle(first);
-        connect(second);
-        settle(second);
-        settle(first);
+        meet(first, second);
         second->ends_at_once = true;
         for (size_t target = 0; target < N_TARGETS; target++)
                 assert_int_equal(want(second, target), IMAGE_LOCK_ASKED);
@@ -571,11 +573,7 @@ static void test_hosts_that_lost_each_other_meet_again(void **state)
 
         (void)state;
         sim_init(&sim);
-        connect(first);
-        settle(first);
-        connect(second);
-        settle(second);
-        settle(first);
+        meet(first, second);
         forget_held(&sim, find_held(&sim, ".together"));
         connect(third);
         while (third->requests.n || third->answers.n) {
