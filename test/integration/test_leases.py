@@ -291,7 +291,8 @@ class Proxy:
 @pytest.mark.slow
 @pytest.mark.parametrize("lease", [2, 1800])
 def test_cut_off_for_longer_than_the_heartbeat(make_site, impatient, lease):
-    """With the short lease the message is in the queue again when the worker is back."""
+    """With the short lease the message is in the queue again when the worker is back, and twice if
+    its delivery could not be acked any more."""
     site = make_site(vhost=impatient.add_vhost())
     with closing(Proxy(impatient.port)) as proxy:
         site.set("global", RABBIT_PORT=proxy.port)
@@ -304,11 +305,10 @@ def test_cut_off_for_longer_than_the_heartbeat(make_site, impatient, lease):
         proxy.freeze()
         worker.wait_log("queue: ", deadline=60)
         if lease == 2:
-            wait_for(lambda: site.queue_count() == 1, "the lease runs out")
+            wait_for(lambda: site.queue_count() >= 1, "the lease runs out")
         proxy.thaw()
         wait_for(lambda: worker.log().count("connected to the queue") == 2, "it is back", 90)
         wait_for(lambda: site.queue_count() == 0, "what came again is taken")
-        # What was on its way when it was cut off may have come, too.
         wait_for(lambda: leases(site.vhost) >= 1, "it is under a lease again")
         go.touch()
         site.wait_state("succeeded")
