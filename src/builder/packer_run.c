@@ -16,7 +16,10 @@
 
 #define READ_BYTES 65536
 #define PIPE_BYTES (1024 * 1024) // room for what Packer still says when nobody reads
-#define LINGER_SECONDS 2         // that the output may stay open after Packer's end
+// Below all else, the worker's commits and the queue's turns included, which wait until the loop is
+// idle: there is always more to read from a Packer that floods.
+#define OUTPUT_PRIORITY (SD_EVENT_PRIORITY_IDLE + 2)
+#define LINGER_SECONDS 2 // that the output may stay open after Packer's end
 
 struct PackerRun {
         const Config *config;
@@ -244,6 +247,8 @@ static int watch(PackerRun *run, sd_event *event, Error *err)
 
         if (r == 0)
                 r = sd_event_add_io(event, &run->io, run->out_fd, EPOLLIN, on_output, run);
+        if (r == 0)
+                r = sd_event_source_set_priority(run->io, OUTPUT_PRIORITY);
         if (r == 0)
                 r = add_timer(event, run->config->build.build_timeout_seconds, on_timeout, run,
                               &run->timeout);

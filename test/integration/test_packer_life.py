@@ -11,9 +11,9 @@ from rig.profiles import OS_KEY
 from rig.site import is_alive, read_file
 from rig.waiting import SLOWNESS, wait_for
 
-IMAGE = f"nubesvms-{OS_KEY}"
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+QUICK_BUILDS = 5
 
 HANG = "echo $$ >{pid_file}\nsleep 1000\n"
 IGNORE_TERM = "trap '' TERM INT HUP\necho $$ >{pid_file}\nwhile :; do sleep 1; done\n"
@@ -226,34 +226,40 @@ def test_daemon_of_a_script_does_not_hold_the_build(local_site):
 
 @pytest.mark.slow
 def test_flood_of_a_gigabyte(local_site):
-    """Memory stays where it was, other builds go on, and the log ends where its limit is."""
+    """From three at once, so that there is always something to read. Memory stays where it was,
+    other builds go on as if nothing was, and the log ends where its limit is."""
     limit = 2 * MIB
-    local_site.set("rabbit2packer", MAX_LOG_BYTES=limit)
+    local_site.set("rabbit2packer", MAX_LOG_BYTES=limit, THREAD_COUNT=4)
     local_site.openrc(OS_PASSWORD="a-password-to-look-for")
-    go = local_site.root / "go"
-    local_site.template("flood", f"wait {go}", f"flood {GIB}", "succeed")
+    go, enough = local_site.root / "go", local_site.root / "enough"
+    local_site.template(
+        "flood", f"wait {go}", f"flood {GIB // 3}", f"flood-until {enough}", "succeed"
+    )
     local_site.template("quick", "succeed")
-    local_site.template_map({"DEFAULT": ["quick.json"], IMAGE: ["flood.json"]})
+    floods = ["nubesvms", "flood2", "flood3"]
+    local_site.template_map(
+        {"DEFAULT": ["quick.json"]} | {f"{name}-{OS_KEY}": ["flood.json"] for name in floods}
+    )
     worker = local_site.worker()
-    local_site.publish_profile()
-    (flood,) = local_site.wait_packer()
+    for name in floods:
+        local_site.publish_profile(name)
+    local_site.wait_packer(3)
     before = status_bytes(worker.pid, "VmHWM")
     go.touch()
-    number = 0
-    while flood.ended is None:
-        number += 1
+    seconds = []
+    for number in range(1, QUICK_BUILDS + 1):
+        published = time.monotonic()
         local_site.publish_profile(f"quick{number}")
-        local_site.wait_state("succeeded", number)
-        if number == 1:
-            assert flood.ended is None, "a build began and ended during the flood"
-    builds = local_site.wait_state("succeeded", number + 1, deadline=300)
-    quick = [build.ended_ms - build.queued_ms for build in builds if build.image != IMAGE]
-    assert min(quick) < 3000 * SLOWNESS, quick
-    (build,) = [build for build in builds if build.image == IMAGE]
-    assert build.artifact, "what comes behind the limit is still read"
-    assert "MAX_LOG_BYTES" in local_site.log_text(build)
-    assert limit <= os.stat(build.log_path).st_size < limit + 1000
-    assert local_site.exit_line(build)[1] == 0
+        local_site.wait_state("succeeded", number, deadline=60)
+        seconds.append(time.monotonic() - published)
+    enough.touch()
+    builds = local_site.wait_state("succeeded", 3 + QUICK_BUILDS, deadline=300)
+    assert max(seconds) < SLOWNESS, "what else there is to do does not wait for silence"
+    for build in [build for build in builds if build.image.startswith(tuple(floods))]:
+        assert build.artifact, "what comes behind the limit is still read"
+        assert "MAX_LOG_BYTES" in local_site.log_text(build)
+        assert limit <= os.stat(build.log_path).st_size < limit + 1000
+        assert local_site.exit_line(build)[1] == 0
     assert status_bytes(worker.pid, "VmHWM") - before < 16 * MIB
 
 

@@ -11,7 +11,8 @@
 //   launch           what a build says until it provisions
 //   wait FILE        until the file is there      hang              for ever
 //   work MS          takes that long
-//   flood BYTES      that much output             env NAME          the variable's value, raw
+//   flood BYTES      that much output             flood-until FILE  output until the file is there
+//   env NAME         the variable's value, raw
 //   env-json NAME    … escaped as JSON            tmp NAME          leaves a file in TMPDIR
 //   ignore-term      from here on TERM is ignored, as a hanging server delete does
 //   orphan FILE      leaves a process in the session that ignores TERM until the file is there
@@ -331,6 +332,12 @@ static void flood(const char *bytes)
         }
 }
 
+static void flood_until(const char *path)
+{
+        while (access(path, F_OK) < 0)
+                flood("1000000");
+}
+
 static void say_variable(const char *name)
 {
         const char *value = getenv(name);
@@ -426,6 +433,7 @@ static void do_step(const char *step)
                 {"hang", hang},
                 {"work", work},
                 {"flood", flood},
+                {"flood-until", flood_until},
                 {"env", say_variable},
                 {"env-json", say_variable_as_json},
                 {"tmp", leave_in_tmp},
