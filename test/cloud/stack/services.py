@@ -9,6 +9,7 @@ from pathlib import Path
 
 START_SECONDS = 180
 STOP_SECONDS = 5
+KILL_SECONDS = 30
 
 # For programs without their package: nova-compute's would bring QEMU for every processor there is,
 # nova-api's has it run under uwsgi, whose threads lose RPC replies.
@@ -129,7 +130,10 @@ class Services:
             time.sleep(0.05)
         if group_lives(pid):
             os.killpg(pid, signal.SIGKILL)
+        end = time.monotonic() + KILL_SECONDS
         while group_lives(pid) or accepts(service.port):
+            if time.monotonic() > end:
+                raise SystemExit(f"{name} still lives, or its port, {KILL_SECONDS} s after KILL")
             time.sleep(0.05)
         self._pid_path(name).unlink()
 
