@@ -4,11 +4,11 @@
 // being deleted to a new one, and then the deletion of the old record must not take the new one.
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "aquilon/registrar_internal.h"
 #include "core/host_name.h"
 #include "util/alloc.h"
+#include "util/backoff.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -22,16 +22,8 @@ static void start_step(Task *task);
 
 int64_t registrar_backoff_ms(const Task *task)
 {
-        int64_t delay = task->registrar->aquilon->retry_seconds * 1000;
-        uint32_t chance;
-
-        for (int64_t at = 1; at < task->row.attempt && delay < BACKOFF_MAX_MS; at++)
-                delay *= 2;
-        delay = MIN(delay, MAX(BACKOFF_MAX_MS, task->registrar->aquilon->retry_seconds * 1000));
-        if (getrandom(&chance, sizeof chance, GRND_NONBLOCK) != sizeof chance)
-                chance = 0;
-        // The last fifth is chance, so that many do not come back at once.
-        return delay - delay / 5 * chance / UINT32_MAX;
+        return backoff_ms(task->registrar->aquilon->retry_seconds * 1000, BACKOFF_MAX_MS,
+                          task->row.attempt);
 }
 
 // While we did not run nothing was tried.

@@ -1,9 +1,9 @@
 #include "builder/image_locks_internal.h"
 
 #include <string.h>
-#include <sys/random.h>
 
 #include "util/alloc.h"
+#include "util/backoff.h"
 #include "util/clock.h"
 #include "util/hash.h"
 #include "util/log.h"
@@ -11,7 +11,6 @@
 
 #define TARGET_MAX 128    // bytes in a queue's name; longer ones are told by their digest
 #define ASK_AGAIN_MS 2000 // another's lock, and up to as much more: others ask, too
-#define USEC_PER_MS 1000ULL
 
 // ---- locks ---------------------------------------------------------------------------------
 
@@ -107,11 +106,8 @@ static void release(ImageLocks *locks, ImageLock *lock)
 static int64_t ask_again_ms(const ImageLocks *locks)
 {
         int64_t wait = MIN(ASK_AGAIN_MS, locks->lease_ms / LOCK_AGAIN_PARTS);
-        uint32_t chance = 0;
 
-        if (getrandom(&chance, sizeof chance, GRND_NONBLOCK) != sizeof chance)
-                chance = 0;
-        return clock_mono_ms() + wait + (int64_t)((uint64_t)wait * chance >> 32);
+        return clock_mono_ms() + wait + backoff_chance(wait);
 }
 
 void image_locks_arm(ImageLocks *locks)

@@ -7,7 +7,6 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-#define USEC_PER_MS 1000ULL
 #define SENT_MAX 64 // copies on their way at a time
 
 bool lease_is_being_renewed(const Lease *lease)

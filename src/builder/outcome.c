@@ -2,11 +2,11 @@
 // again, given up, or everything stops because every build would fail so.
 #include <inttypes.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "builder/failure.h"
 #include "builder/worker_internal.h"
 #include "util/alloc.h"
+#include "util/backoff.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -19,13 +19,6 @@ void job_log_end(const Job *job)
                   build_state_name(build->state), build->artifact ? ", artifact " : "",
                   build->artifact ? build->artifact : "", build->reason ? ": " : "",
                   build->reason ? build->reason : "");
-}
-
-static uint32_t random_bits(void)
-{
-        uint32_t bits = 0;
-
-        return getrandom(&bits, sizeof bits, GRND_NONBLOCK) == sizeof bits ? bits : 0;
 }
 
 static int write_again(Job *job, const Again *again, Error *err)
@@ -104,7 +97,8 @@ static int end_failed(Job *job, FailureClass class, const char *reason, Error *e
                                  reason, config->breaker_failures);
                 return give_up(job, text, err);
         }
-        again.delay_ms = failure_retry_delay_ms(class, attempt, config, random_bits());
+        again.delay_ms = failure_retry_delay_ms(class, attempt, config,
+                                                (uint32_t)backoff_chance(INT64_C(1) << 32));
         text = xasprintf("%s; attempt %" PRId64 " follows in %" PRId64 " s", reason, attempt + 1,
                          again.delay_ms / 1000);
         again.reason = text;

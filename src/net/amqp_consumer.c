@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "net/amqp_asker.h"
 #include "net/amqp_link.h"
@@ -14,6 +13,7 @@
 #include "net/amqp_sender.h"
 #include "net/queue_transport.h"
 #include "util/alloc.h"
+#include "util/backoff.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -28,8 +28,8 @@
 #define HEARTBEAT_SECONDS 60
 #define HEARTBEAT_ACCURACY_USEC (USEC_PER_SECOND / 4)
 
-#define BACKOFF_MIN_USEC (1 * USEC_PER_SECOND)
-#define BACKOFF_MAX_USEC (8 * USEC_PER_SECOND)
+#define BACKOFF_MIN_MS 1000
+#define BACKOFF_MAX_MS 8000
 #define STABLE_MS 10000 // a connection that lived so long was a good one
 
 // A delivery that cannot be moved goes back to its queue after this time, not at once: it would
@@ -86,20 +86,6 @@ static void disarm(sd_event_source *source)
 
 // ---- losing and making connections --------------------------------------------------------
 
-static uint64_t backoff_usec(unsigned attempts)
-{
-        uint64_t delay = BACKOFF_MIN_USEC;
-        uint32_t chance;
-
-        for (unsigned at = 1; at < attempts && delay < BACKOFF_MAX_USEC; at++)
-                delay *= 2;
-        delay = MIN(delay, BACKOFF_MAX_USEC);
-        if (getrandom(&chance, sizeof chance, GRND_NONBLOCK) != sizeof chance)
-                chance = 0;
-        // The last fifth is chance, so that many workers do not come back at once.
-        return delay - delay / 5 * chance / UINT32_MAX;
-}
-
 static void forget_deliveries(AmqpConsumer *consumer)
 {
         sender_reset(&consumer->sender);
@@ -127,7 +113,9 @@ static void lose(AmqpConsumer *consumer, const Error *why)
                 consumer->attempts = 0;
         disconnect(consumer);
         link_close(&consumer->link);
-        arm(consumer->connect, backoff_usec(++consumer->attempts));
+        arm(consumer->connect,
+            (uint64_t)backoff_ms(BACKOFF_MIN_MS, BACKOFF_MAX_MS, ++consumer->attempts) *
+                    USEC_PER_MS);
         consumer->base.callbacks.on_connection(&consumer->base, &reason, consumer->base.userdata);
 }
 

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #define USEC_PER_SECOND 1000000ULL // sd-event counts in them
+#define USEC_PER_MS 1000ULL
 
 // Since the epoch; may jump.
 int64_t clock_wall_ms(void);
