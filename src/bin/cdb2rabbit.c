@@ -2,12 +2,10 @@
 // whenever the broker says so.
 #include <errno.h>
 #include <malloc.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <string.h>
-#include <systemd/sd-event.h>
 
+#include "bin/daemon.h"
 #include "bin/program.h"
 #include "scan/listener.h"
 #include "scan/scanner.h"
@@ -20,8 +18,6 @@ typedef struct Options {
         bool dry_run;
         bool listen;
 } Options;
-
-DEFINE_CLEANUP(sd_event, sd_event_unref)
 
 // Profiles come and go by the thousand: their memory serves the next ones, instead of going back to
 // the kernel and being cleared by it each time.
@@ -47,26 +43,13 @@ static int scan_once(const Config *config, bool dry_run, Error *err)
 static int listen_for_changes(const Config *config, Error *err)
 {
         const char *const scan_argv[] = {OWN_PROGRAM, "--config", config->path, NULL};
-        _cleanup_(sd_event_unref_p) sd_event *event = NULL;
+        _cleanup_event_ sd_event *event = NULL;
         _cleanup_(listener_free_p) Listener *listener = NULL;
-        sigset_t signals;
-        int r;
+        int r = daemon_prepare(false, &event, err);
 
-        (void)sigemptyset(&signals);
-        (void)sigaddset(&signals, SIGCHLD);
-        (void)sigaddset(&signals, SIGTERM);
-        (void)sigaddset(&signals, SIGINT);
-        if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
-                return error_sys(err, "cannot block signals");
-        r = sd_event_new(&event);
-        if (r < 0)
-                return error_set(err, -r, "cannot make an event loop: %s", strerror(-r));
-        (void)sd_event_set_watchdog(event, true);
-        r = listener_new(config, scan_argv, event, &listener, err);
-        if (r < 0)
-                return r;
-        r = sd_event_loop(event);
-        return r < 0 ? error_set(err, -r, "the event loop failed: %s", strerror(-r)) : 0;
+        if (r == 0)
+                r = listener_new(config, scan_argv, event, &listener, err);
+        return r < 0 ? r : daemon_run(event, err);
 }
 
 static int run(const Invocation *invocation, Error *err)

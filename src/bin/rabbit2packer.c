@@ -1,10 +1,7 @@
 // rabbit2packer: the worker as a daemon.
-#include <errno.h>
-#include <signal.h>
 #include <stdbool.h>
-#include <string.h>
-#include <systemd/sd-daemon.h>
 
+#include "bin/daemon.h"
 #include "bin/program.h"
 #include "builder/worker.h"
 
@@ -22,52 +19,17 @@ static const char details[] =
         "taken. A second one stops the builds; they are built again at the next start.\n"
         "SIGHUP reads the configuration again.\n";
 
-static void event_unref_p(sd_event **event)
-{
-        (void)sd_event_unref(*event);
-}
-
-// The signals that the worker takes from its event loop.
-static int block_signals(Error *err)
-{
-        sigset_t set;
-
-        (void)sigemptyset(&set);
-        (void)sigaddset(&set, SIGCHLD);
-        (void)sigaddset(&set, SIGTERM);
-        (void)sigaddset(&set, SIGINT);
-        (void)sigaddset(&set, SIGHUP);
-        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-                return error_sys(err, "cannot block signals");
-        // A connection that is gone is an error of write(2), not our end.
-        (void)signal(SIGPIPE, SIG_IGN);
-        (void)signal(SIGXFSZ, SIG_IGN); // a file that may not grow is an error like a full disk
-        return 0;
-}
-
 static int run(const Invocation *invocation, Error *err)
 {
         const Options *given = invocation->options;
         const WorkerOptions worker_options = {.until_idle = given->until_idle};
-        _cleanup_(event_unref_p) sd_event *event = NULL;
+        _cleanup_event_ sd_event *event = NULL;
         _cleanup_(worker_free_p) Worker *worker = NULL;
-        int r = block_signals(err);
+        int r = daemon_prepare(true, &event, err);
 
-        if (r < 0)
-                return r;
-        r = sd_event_new(&event);
-        if (r >= 0)
-                r = sd_event_set_watchdog(event, true);
-        if (r < 0)
-                return error_set(err, -r, "cannot make the event loop: %s", strerror(-r));
-        r = worker_new(invocation->config, &worker_options, event, &worker, err);
-        if (r < 0)
-                return r;
-        (void)sd_notify(0, "READY=1");
-        r = sd_event_loop(event);
-        if (r < 0)
-                return error_set(err, -r, "the event loop failed: %s", strerror(-r));
-        return r ? PROGRAM_FAILED : PROGRAM_DONE;
+        if (r == 0)
+                r = worker_new(invocation->config, &worker_options, event, &worker, err);
+        return r < 0 ? r : daemon_run(event, err);
 }
 
 static const Program program = {

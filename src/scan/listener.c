@@ -257,7 +257,6 @@ int listener_new(const Config *config, const char *const *scan_argv, sd_event *e
         if (r < 0)
                 return r;
         log_notice("listening for CDP packets on %s (port %u)", config->scan.cdp_listen, port);
-        (void)sd_notify(0, "READY=1");
         start_scan(listener);
         *ret = TAKE_PTR(listener);
         return 0;
