@@ -6,6 +6,8 @@ from rig.profiles import OS_KEY, pan_json, profile
 from rig.site import QUEUE
 from rig.waiting import wait_for
 
+SHARED = "other workers share this queue"
+
 
 def gate(site, name="go"):
     """A template whose builds wait until the gate is opened (its file touched)."""
@@ -161,6 +163,8 @@ def test_two_hosts_never_build_one_image_at_once(make_site, vhost):
     sites[0].publish(profile("same"), message_id="m0")
     first = wait_for(lambda: next((s for s in sites if s.packer_runs()), None), "one host builds")
     other = sites[1 - sites.index(first)]
+    for worker in workers:
+        worker.wait_log(SHARED)  # stopped before that, the first would be waited for
     # The next message of that image goes to the other host.
     first.daemons[-1].signal(signal.SIGSTOP)
     other.publish(profile("same"), message_id="m1")
@@ -172,9 +176,6 @@ def test_two_hosts_never_build_one_image_at_once(make_site, vhost):
     first.wait_state("succeeded")
     other.wait_state("succeeded")
     assert first.packer_runs()[0].ended <= other.packer_runs()[0].started
-
-
-SHARED = "other workers share this queue"
 
 
 def test_what_a_host_builds_stays_its_own_when_others_come_and_connections_go(make_site, vhost):
@@ -216,6 +217,23 @@ def test_a_host_that_was_stopped_is_not_waited_for(make_site, vhost):
     sites[1].publish_profile()
     sites[1].worker()
     sites[1].wait_state("succeeded")
+
+
+def test_a_host_that_does_not_answer_is_waited_for_and_that_is_said(make_site, vhost):
+    first, other = [make_site(name, vhost=vhost) for name in ("a", "b")]
+    silent = first.worker()
+    first.publish(profile("one"), message_id="m0")
+    first.wait_state("succeeded")
+    silent.signal(signal.SIGSTOP)
+    other.publish(profile("two"), message_id="m1")
+    worker = other.worker()
+    worker.wait_log("the other workers on this queue do not answer")
+    assert not other.packer_runs()
+    silent.signal(signal.SIGCONT)
+    for each in (silent, worker):
+        each.wait_log(SHARED)
+    wait_for(lambda: len(first.packer_runs() + other.packer_runs()) == 2, "the second is built")
+    assert worker.log().count("do not answer") == 1
 
 
 def test_message_from_before_a_build_is_covered_by_it(rabbit_site):
