@@ -1,19 +1,10 @@
-// Nova's API against a server that is played here: Keystone and Nova in one, which gives the
-// answers of a list, one a connection, and writes down what it was asked.
-#include "../unit.h"
+// Nova's API against a server with a script, which is Keystone and Nova in one.
+#include "../unit_server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <signal.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 
 #include "cloud/nova.h"
-#include "util/alloc.h"
 
-#define ANSWERS_MAX 8
-#define REQUEST_MAX 4096
-#define SERVER_SECONDS 60 // then a caller that has not come will not come
 #define TURN_USEC (UINT64_C(20) * 1000000)
 
 #define TOKEN(name)                                                                                \
@@ -23,14 +14,8 @@
                 "\"r\", \"url\": \"http://127.0.0.1:PORT/v2.1\"}]}]}}"
 #define METADATA "200 OK", "", "{\"metadata\": {\"AQ_STATUS\": \"SUCCESS\"}}"
 
-typedef struct Answer {
-        const char *status, *header, *body;
-} Answer;
-
 typedef struct Rig {
-        pid_t pid;
-        int listening, port;
-        int asked_fd; // the first lines of all requests, with their tokens
+        UnitServer server;
         char *auth_file;
         sd_event *event;
         Nova *nova;
@@ -41,88 +26,18 @@ typedef struct Rig {
         Error err;
 } Rig;
 
-// ---- the server ----------------------------------------------------------------------------
-
-static bool is_whole(const char *request)
-{
-        const char *end = strstr(request, "\r\n\r\n"),
-                   *length = strstr(request, "Content-Length: ");
-
-        return end && strlen(end + 4) >= (length ? strtoul(length + 16, NULL, 10) : 0);
-}
-
-static void write_down(int fd, const char *request)
-{
-        const char *token = strstr(request, "X-Auth-Token: ");
-
-        dprintf(fd, "%.*s %.*s\n", (int)strcspn(request, "?\r"), request,
-                token ? (int)strcspn(token + 14, "\r") : 0, token ? token + 14 : "");
-}
-
-// The catalog names this server itself.
-static char *with_port(const char *body, int port)
-{
-        const char *at = strstr(body, "PORT");
-
-        return at ? xasprintf("%.*s%d%s", (int)(at - body), body, port, at + 4) : xstrdup(body);
-}
-
-_Noreturn static void serve(const Rig *rig, const Answer *answers, int asked)
-{
-        (void)alarm(SERVER_SECONDS);
-        for (; answers->status; answers++) {
-                int fd = accept(rig->listening, NULL, NULL);
-                _cleanup_free_ char *body = NULL;
-                char request[REQUEST_MAX + 1] = "";
-                size_t len = 0;
-                ssize_t got = 1;
-
-                while (!is_whole(request) && len < REQUEST_MAX && got > 0) {
-                        got = read(fd, request + len, REQUEST_MAX - len);
-                        len += got > 0 ? (size_t)got : 0;
-                        request[len] = '\0';
-                }
-                write_down(asked, request);
-                body = with_port(answers->body, rig->port);
-                dprintf(fd, "HTTP/1.1 %s\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n%s",
-                        answers->status, answers->header, strlen(body), body);
-                (void)close(fd);
-        }
-        _exit(0);
-}
-
-static void start_server(Rig *rig, const Answer *answers)
-{
-        int ends[2];
-
-        assert_int_equal(pipe(ends), 0);
-        rig->pid = fork();
-        assert_true(rig->pid >= 0);
-        if (rig->pid == 0)
-                serve(rig, answers, ends[1]);
-        (void)close(ends[1]);
-        (void)close(rig->listening);
-        rig->asked_fd = ends[0];
-}
-
 // ---- the caller ----------------------------------------------------------------------------
 
 static void rig_init(Rig *rig, const char *folder)
 {
-        struct sockaddr_in address = {.sin_family = AF_INET,
-                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        socklen_t len = sizeof address;
         _cleanup_free_ char *openrc = NULL;
         Error err = ERROR_NONE;
 
-        *rig = (Rig){.listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), .asked_fd = -1};
-        assert_int_equal(bind(rig->listening, (struct sockaddr *)&address, sizeof address), 0);
-        assert_int_equal(listen(rig->listening, 8), 0);
-        assert_int_equal(getsockname(rig->listening, (struct sockaddr *)&address, &len), 0);
-        rig->port = ntohs(address.sin_port);
+        *rig = (Rig){0};
+        unit_server_open(&rig->server);
         openrc = xasprintf("export OS_AUTH_URL=http://127.0.0.1:%d/v3 OS_USERNAME=u OS_PASSWORD=p "
                            "OS_PROJECT_NAME=j OS_REGION_NAME=r\n",
-                           rig->port);
+                           rig->server.port);
         rig->auth_file = fs_join(folder, "openrc");
         assert_ok(fs_write_atomic(rig->auth_file, openrc, strlen(openrc), 0600, FS_NO_SYNC, &err),
                   err);
@@ -130,23 +45,12 @@ static void rig_init(Rig *rig, const char *folder)
         assert_ok(nova_new(rig->auth_file, rig->event, &rig->nova, &err), err);
 }
 
-// What the server was asked; it must have given all its answers.
+// `expected` is what the server was asked.
 static void rig_done(Rig *rig, const char *expected)
 {
-        char asked[REQUEST_MAX] = "";
-        size_t len = 0;
-        ssize_t got;
-
         nova_free(rig->nova);
         (void)sd_event_unref(rig->event);
-        while (rig->asked_fd >= 0 &&
-               (got = read(rig->asked_fd, asked + len, REQUEST_MAX - 1 - len)) > 0)
-                len += (size_t)got;
-        assert_string_equal(asked, expected);
-        if (rig->pid > 0)
-                assert_int_equal(waitpid(rig->pid, NULL, 0), rig->pid);
-        if (rig->asked_fd >= 0)
-                (void)close(rig->asked_fd);
+        unit_script_end(&rig->server, expected);
         free(rig->auth_file);
         free(rig->status);
 }
@@ -187,12 +91,12 @@ static void get(Rig *rig)
 
 static void test_one_login_for_many_calls(void **state)
 {
-        static const Answer answers[] = {{TOKEN("t1")}, {METADATA}, {"200 OK", "", "{}"}, {0}};
+        static const UnitAnswer answers[] = {{TOKEN("t1")}, {METADATA}, {"200 OK", "", "{}"}, {0}};
         json_t *pairs = json_pack("{s:s}", "AQ_STATUS", "FAILED");
         Rig rig;
 
         rig_init(&rig, *state);
-        start_server(&rig, answers);
+        unit_script_start(&rig.server, answers);
         nova_log_in(rig.nova, on_done, &rig);
         wait_done(&rig, 1);
         assert_int_equal(rig.outcome, NOVA_OK);
@@ -210,18 +114,18 @@ static void test_one_login_for_many_calls(void **state)
 
 static void test_a_token_that_has_ended_is_renewed_once(void **state)
 {
-        static const Answer answers[] = {{TOKEN("t1")},
-                                         {"401 Unauthorized", "", "no"},
-                                         {TOKEN("t2")},
-                                         {METADATA},
-                                         {"401 Unauthorized", "", "no"},
-                                         {TOKEN("t3")},
-                                         {"401 Unauthorized", "", "no"},
-                                         {0}};
+        static const UnitAnswer answers[] = {{TOKEN("t1")},
+                                             {"401 Unauthorized", "", "no"},
+                                             {TOKEN("t2")},
+                                             {METADATA},
+                                             {"401 Unauthorized", "", "no"},
+                                             {TOKEN("t3")},
+                                             {"401 Unauthorized", "", "no"},
+                                             {0}};
         Rig rig;
 
         rig_init(&rig, *state);
-        start_server(&rig, answers);
+        unit_script_start(&rig.server, answers);
         get(&rig);
         assert_int_equal(rig.outcome, NOVA_OK);
         get(&rig);
@@ -248,11 +152,12 @@ static void test_what_the_answers_mean(void **state)
                      {"400 Bad Request", NOVA_REFUSED}};
 
         for (size_t at = 0; at < ELEMENTSOF(cases); at++) {
-                const Answer answers[] = {{TOKEN("t")}, {cases[at].status, "", "its words"}, {0}};
+                const UnitAnswer answers[] = {
+                        {TOKEN("t")}, {cases[at].status, "", "its words"}, {0}};
                 Rig rig;
 
                 rig_init(&rig, *state);
-                start_server(&rig, answers);
+                unit_script_start(&rig.server, answers);
                 get(&rig);
                 assert_int_equal(rig.outcome, cases[at].outcome);
                 assert_contains(rig.err.text, "its words");
@@ -265,7 +170,7 @@ static void test_what_the_answers_mean(void **state)
 static void test_logins_that_fail(void **state)
 {
         static const struct {
-                Answer answer;
+                UnitAnswer answer;
                 const char *words;
         } cases[] = {{{"401 Unauthorized", "", "no"}, "refuses the login"},
                      {{"500 Internal Server Error", "", "no"}, "Keystone answered 500"},
@@ -273,11 +178,11 @@ static void test_logins_that_fail(void **state)
                      {{"201 Created", "X-Subject-Token: t\r\n", "{}"}, ""}};
 
         for (size_t at = 0; at < ELEMENTSOF(cases); at++) {
-                const Answer answers[] = {cases[at].answer, {0}};
+                const UnitAnswer answers[] = {cases[at].answer, {0}};
                 Rig rig;
 
                 rig_init(&rig, *state);
-                start_server(&rig, answers);
+                unit_script_start(&rig.server, answers);
                 get(&rig);
                 assert_int_equal(rig.outcome, NOVA_TRY_LATER);
                 assert_contains(rig.err.text, cases[at].words);
@@ -306,7 +211,7 @@ static void write_clouds(const char *path, int port, const char *where)
 
 static void test_after_a_refusal_the_login_is_read_anew(void **state)
 {
-        static const Answer answers[] = {
+        static const UnitAnswer answers[] = {
                 {"401 Unauthorized", "", "no"}, {TOKEN("t")}, {METADATA}, {0}};
         _cleanup_free_ char *clouds = fs_join(*state, "clouds.yaml"), *openrc = NULL;
         Rig rig;
@@ -314,11 +219,11 @@ static void test_after_a_refusal_the_login_is_read_anew(void **state)
         rig_init(&rig, *state);
         openrc = xasprintf("export OS_CLOUD=c OS_CLIENT_CONFIG_FILE=%s\n", clouds);
         write_file(rig.auth_file, openrc);
-        start_server(&rig, answers);
-        write_clouds(clouds, rig.port, "old");
+        unit_script_start(&rig.server, answers);
+        write_clouds(clouds, rig.server.port, "old");
         get(&rig);
         assert_int_equal(rig.outcome, NOVA_TRY_LATER);
-        write_clouds(clouds, rig.port, "new");
+        write_clouds(clouds, rig.server.port, "new");
         get(&rig);
         assert_int_equal(rig.outcome, NOVA_OK);
         rig_done(&rig, "POST /old/v3/auth/tokens HTTP/1.1 \n"
@@ -331,7 +236,7 @@ static void test_nobody_answers_or_no_login_is_known(void **state)
         Rig rig;
 
         rig_init(&rig, *state);
-        (void)close(rig.listening);
+        unit_server_close(&rig.server);
         get(&rig);
         assert_int_equal(rig.outcome, NOVA_TRY_LATER);
         assert_contains(rig.err.text, "Keystone");
@@ -344,11 +249,11 @@ static void test_nobody_answers_or_no_login_is_known(void **state)
 
 static void test_forgotten_requests_are_not_answered(void **state)
 {
-        static const Answer answers[] = {{TOKEN("t")}, {METADATA}, {METADATA}, {0}};
+        static const UnitAnswer answers[] = {{TOKEN("t")}, {METADATA}, {METADATA}, {0}};
         Rig rig, other;
 
         rig_init(&rig, *state);
-        start_server(&rig, answers);
+        unit_script_start(&rig.server, answers);
         nova_get_metadata(rig.nova, "a", on_done, &other); // never touched
         nova_forget(rig.nova, &other);
         get(&rig);

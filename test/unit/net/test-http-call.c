@@ -1,30 +1,24 @@
 // Calls of REST interfaces, in an event loop: what is sent, and what of the answers is told.
-#include "../unit.h"
+#include "../unit_server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <signal.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 
 #include "net/http.h"
-#include "util/alloc.h"
 #include "util/strutil.h"
 
 #define BODY_MAX ((size_t)4096)
-#define REQUEST_MAX 4096
 #define DEADLINE_USEC (UINT64_C(20) * 1000000)
 
 static const HttpLimits limits = {.parallel = 2, .timeout_seconds = 10};
 
-// ---- a server in a child process, one request a connection: it answers with the request -------
+// ---- a server that answers with the request --------------------------------------------------
 
 typedef struct Server {
-        pid_t pid;
+        UnitServer unit;
         char *url;
 } Server;
 
-static void answer(FILE *out, const char *request)
+static void answer(FILE *out, const char *request, void *userdata)
 {
         const char *path = strchr(request, ' ') + 1;
         const char *status = str_starts_with(path, "/404 ")        ? "404 Not Found"
@@ -32,80 +26,31 @@ static void answer(FILE *out, const char *request)
                              : str_starts_with(path, "/redirect ") ? "302 Found\r\nLocation: /x"
                                                                    : "200 OK";
 
+        (void)userdata;
+        if (str_starts_with(path, "/hang "))
+                (void)pause();
         fprintf(out,
                 "HTTP/1.1 %s\r\nConnection: close\r\nX-Subject-Token:  t0ken \r\n"
                 "Content-Length: %zu\r\n\r\n%s",
                 status, strlen(request), request);
 }
 
-static bool is_whole(const char *request)
-{
-        const char *end = strstr(request, "\r\n\r\n"),
-                   *length = strstr(request, "Content-Length: ");
-        size_t wanted = 0;
-
-        if (!end)
-                return false;
-        for (const char *at = length ? length + 16 : ""; *at >= '0' && *at <= '9'; at++)
-                wanted = wanted * 10 + (size_t)(*at - '0');
-        return strlen(end + 4) >= wanted;
-}
-
-_Noreturn static void serve(int listening)
-{
-        for (;;) {
-                int fd = accept(listening, NULL, NULL);
-                char request[REQUEST_MAX + 1] = "";
-                size_t len = 0;
-                ssize_t got = 1;
-                FILE *out;
-
-                if (fd < 0)
-                        _exit(1);
-                while (!is_whole(request) && len < REQUEST_MAX && got > 0) {
-                        got = read(fd, request + len, REQUEST_MAX - len);
-                        len += got > 0 ? (size_t)got : 0;
-                        request[len] = '\0';
-                }
-                if (strstr(request, " /hang "))
-                        (void)pause();
-                if (!is_whole(request)) { // the client has gone
-                        (void)close(fd);
-                        continue;
-                }
-                out = fdopen(fd, "w");
-                answer(out, request);
-                (void)fclose(out);
-        }
-}
-
 static int start_server(void **state)
 {
-        struct sockaddr_in address = {.sin_family = AF_INET,
-                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        socklen_t len = sizeof address;
-        int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         Server *server = xcalloc(1, sizeof *server);
 
-        if (listening < 0 || bind(listening, (struct sockaddr *)&address, sizeof address) < 0 ||
-            listen(listening, 64) < 0 ||
-            getsockname(listening, (struct sockaddr *)&address, &len) < 0)
-                return -1;
-        server->url = xasprintf("http://127.0.0.1:%d", ntohs(address.sin_port));
-        server->pid = fork();
-        if (server->pid == 0)
-                serve(listening);
-        (void)close(listening);
+        unit_server_open(&server->unit);
+        server->url = xasprintf("http://127.0.0.1:%d", server->unit.port);
+        unit_server_start(&server->unit, answer, NULL);
         *state = server;
-        return server->pid < 0 ? -1 : 0;
+        return 0;
 }
 
 static int stop_server(void **state)
 {
         Server *server = *state;
 
-        (void)kill(server->pid, SIGKILL);
-        (void)waitpid(server->pid, NULL, 0);
+        unit_server_stop(&server->unit);
         free(server->url);
         free(server);
         return 0;
