@@ -6,9 +6,11 @@
 #include "aquilon/broker.h"
 #include "aquilon/nova_queue.h"
 #include "bin/check.h"
-#include "cloud/nova.h"
+#include "cloud/session.h"
 #include "net/kerberos.h"
 #include "net/queue.h"
+
+#define LOGIN_SECONDS 30
 
 // One question to a neighbour, answered in a loop of its own.
 typedef struct Question {
@@ -30,11 +32,11 @@ static void on_broker(const BrokerAnswer *answer, void *userdata)
         (void)sd_event_exit(question->event, 0);
 }
 
-static void on_nova(const NovaAnswer *answer, void *userdata)
+static void on_login(const SessionAnswer *answer, void *userdata)
 {
         Question *question = userdata;
 
-        if (answer->outcome == NOVA_OK)
+        if (!answer->err)
                 check_ok(question->check, question->what, "logged in with %s", question->where);
         else
                 check_fail(question->check, question->what, "%s", answer->err->text);
@@ -59,14 +61,16 @@ static int ask_broker(Question *question, Error *err)
 
 static int ask_nova(Question *question, Error *err)
 {
-        Nova *nova = NULL;
-        int r = nova_new(question->where, question->event, &nova, err);
+        static const HttpLimits limits = {.parallel = 1, .timeout_seconds = LOGIN_SECONDS};
+        static const SessionCall compute = {.service = "compute"};
+        _cleanup_(session_free_p) Session *session = NULL;
+        int r = session_new(question->where, SESSION_PROJECT, &limits, question->event, &session,
+                            err);
 
         if (r < 0)
                 return r;
-        nova_log_in(nova, on_nova, question);
+        session_call(session, &compute, on_login, question);
         (void)sd_event_loop(question->event);
-        nova_free(nova);
         return 0;
 }
 

@@ -10,7 +10,7 @@
 #include "util/alloc.h"
 #include "util/strutil.h"
 
-#define SHOWN_MAX 80
+#define WORDS_MAX 200
 #define MS_PER_SECOND 1000
 
 DEFINE_CLEANUP(json_t, json_decref)
@@ -85,28 +85,42 @@ static json_t *user_of(const AuthEnv *env)
                          id ? NULL : domain_of(env, "OS_USER_DOMAIN_ID", "OS_USER_DOMAIN_NAME"));
 }
 
-static int password_request(const AuthEnv *env, json_t **ret, Error *err)
+static int project_scope(const AuthEnv *env, json_t **ret, Error *err)
 {
-        const char *project_id = first_of(env, "OS_PROJECT_ID", "OS_TENANT_ID");
-        const char *project = first_of(env, "OS_PROJECT_NAME", "OS_TENANT_NAME");
+        const char *id = first_of(env, "OS_PROJECT_ID", "OS_TENANT_ID");
+        const char *name = first_of(env, "OS_PROJECT_NAME", "OS_TENANT_NAME"), *ignored;
+        int r = id ? 0 : need(env, "OS_PROJECT_NAME", "OS_TENANT_NAME", &ignored, err);
+
+        if (r < 0)
+                return r;
+        *ret = json_pack(
+                "{s:o}", "project",
+                reference(id, name,
+                          id ? NULL
+                             : domain_of(env, "OS_PROJECT_DOMAIN_ID", "OS_PROJECT_DOMAIN_NAME")));
+        return 0;
+}
+
+static int password_request(const AuthEnv *env, bool scoped, json_t **ret, Error *err)
+{
         const char *password, *ignored;
         json_t *user, *scope;
         int r = need(env, "OS_PASSWORD", NULL, &password, err);
 
         if (r == 0)
                 r = need(env, "OS_USERNAME", "OS_USER_ID", &ignored, err);
-        if (r == 0 && !project_id)
-                r = need(env, "OS_PROJECT_NAME", "OS_TENANT_NAME", &ignored, err);
+        if (r < 0)
+                return r;
+        if (scoped)
+                r = project_scope(env, &scope, err);
+        else
+                scope = json_string("unscoped");
         if (r < 0)
                 return r;
         user = user_of(env);
         (void)json_object_set_new(user, "password", json_string(password));
-        scope = reference(
-                project_id, project,
-                project_id ? NULL
-                           : domain_of(env, "OS_PROJECT_DOMAIN_ID", "OS_PROJECT_DOMAIN_NAME"));
-        *ret = json_pack("{s:{s:{s:[s], s:{s:o}}, s:{s:o}}}", "auth", "identity", "methods",
-                         "password", "password", "user", user, "scope", "project", scope);
+        *ret = json_pack("{s:{s:{s:[s], s:{s:o}}, s:o}}", "auth", "identity", "methods", "password",
+                         "password", "user", user, "scope", scope);
         return *ret ? 0 : error_set(err, EINVAL, "the auth file's values are not UTF-8");
 }
 
@@ -133,26 +147,53 @@ static int credential_request(const AuthEnv *env, json_t **ret, Error *err)
         return *ret ? 0 : error_set(err, EINVAL, "the auth file's values are not UTF-8");
 }
 
-int keystone_token_request(const AuthEnv *env, char **ret, Error *err)
+static int by_credential(const AuthEnv *env, bool *ret, Error *err)
 {
-        _cleanup_json_ json_t *document = NULL;
         const char *type = first_of(env, "OS_AUTH_TYPE", NULL);
-        bool by_credential = first_of(env, "OS_APPLICATION_CREDENTIAL_ID",
-                                      "OS_APPLICATION_CREDENTIAL_NAME") != NULL;
-        int r;
 
+        *ret = first_of(env, "OS_APPLICATION_CREDENTIAL_ID", "OS_APPLICATION_CREDENTIAL_NAME") !=
+               NULL;
         if (type && strcmp(type, "v3applicationcredential") == 0)
-                by_credential = true;
+                *ret = true;
         else if (type && strcmp(type, "password") != 0 && strcmp(type, "v3password") != 0)
                 return error_set(err, ENOTSUP,
                                  "the auth file's OS_AUTH_TYPE is neither password nor "
                                  "v3applicationcredential");
-        r = by_credential ? credential_request(env, &document, err)
-                          : password_request(env, &document, err);
-        if (r < 0)
-                return r;
+        return 0;
+}
+
+static int write_request(const json_t *document, char **ret, Error *err)
+{
         *ret = json_dumps(document, JSON_COMPACT);
         return *ret ? 0 : error_set(err, ENOMEM, "out of memory");
+}
+
+int keystone_token_request(const AuthEnv *env, char **ret, Error *err)
+{
+        _cleanup_json_ json_t *document = NULL;
+        bool with_credential;
+        int r = by_credential(env, &with_credential, err);
+
+        if (r < 0)
+                return r;
+        r = with_credential ? credential_request(env, &document, err)
+                            : password_request(env, true, &document, err);
+        return r < 0 ? r : write_request(document, ret, err);
+}
+
+int keystone_unscoped_request(const AuthEnv *env, char **ret, Error *err)
+{
+        _cleanup_json_ json_t *document = NULL;
+        bool with_credential;
+        int r = by_credential(env, &with_credential, err);
+
+        if (r < 0)
+                return r;
+        *ret = NULL;
+        if (with_credential)
+                return 0;
+        r = password_request(env, false, &document, err);
+        return r < 0 ? r : write_request(document, ret, err);
 }
 
 // ---- the answer ---------------------------------------------------------------------------
@@ -187,7 +228,8 @@ static const char *endpoint_url(const json_t *service, const char *interface, co
         return NULL;
 }
 
-static const char *compute_url(const json_t *token, const char *interface, const char *region)
+static const char *service_url(const json_t *token, const char *type, const char *interface,
+                               const char *region)
 {
         const char *url = NULL;
         json_t *service;
@@ -195,7 +237,7 @@ static const char *compute_url(const json_t *token, const char *interface, const
 
         json_array_foreach(json_object_get(token, "catalog"), at, service)
         {
-                if (!url && is_text(json_object_get(service, "type"), "compute"))
+                if (!url && is_text(json_object_get(service, "type"), type))
                         url = endpoint_url(service, interface, region);
         }
         return url;
@@ -212,32 +254,63 @@ static char *interface_of(const AuthEnv *env)
         return xstrndup(given, str_ends_with(given, "URL") ? len - 3 : len);
 }
 
-int keystone_read_grant(const AuthEnv *env, const char *text, size_t len, KeystoneGrant *ret,
-                        Error *err)
+int keystone_read_grant(const char *text, size_t len, KeystoneGrant *ret, Error *err)
 {
         _cleanup_json_ json_t *document = json_loadb(text, len, 0, NULL);
-        const json_t *token = json_object_get(document, "token");
-        _cleanup_free_ char *interface = interface_of(env);
-        const char *region = first_of(env, "OS_REGION_NAME", NULL), *url;
+        json_t *token = json_object_get(document, "token");
 
         if (!json_is_object(token))
                 return error_set(err, EBADMSG, "Keystone's answer is no token");
-        url = compute_url(token, interface, region);
-        if (!url || http_check_url(url, NULL) < 0)
-                return error_set(err, ENOENT,
-                                 "Keystone's catalog has no compute service (interface %s%s%s)",
-                                 interface, region ? ", region " : "", region ? region : "");
         *ret = (KeystoneGrant){
                 .expires_ms = parse_time(json_string_value(json_object_get(token, "expires_at"))),
-                .compute_url = xstrdup(url)};
-        for (size_t end = strlen(ret->compute_url); end > 0 && ret->compute_url[end - 1] == '/';
-             end--)
-                ret->compute_url[end - 1] = '\0';
+                .token = json_incref(token)};
         return 0;
 }
 
 void keystone_grant_done(KeystoneGrant *grant)
 {
-        free(TAKE_PTR(grant->compute_url));
+        json_decref(TAKE_PTR(grant->token));
         grant->expires_ms = 0;
+}
+
+int keystone_service_url(const KeystoneGrant *grant, const AuthEnv *env, const char *type,
+                         char **ret, Error *err)
+{
+        _cleanup_free_ char *interface = interface_of(env);
+        const char *region = first_of(env, "OS_REGION_NAME", NULL);
+        const char *url = service_url(grant->token, type, interface, region);
+        size_t len;
+
+        if (!url || http_check_url(url, NULL) < 0)
+                return error_set(err, ENOENT,
+                                 "Keystone's catalog has no %s service (interface %s%s%s)", type,
+                                 interface, region ? ", region " : "", region ? region : "");
+        for (len = strlen(url); len > 0 && url[len - 1] == '/'; len--)
+                ;
+        *ret = xstrndup(url, len);
+        return 0;
+}
+
+static const char *name_in(const KeystoneGrant *grant, const char *what)
+{
+        return json_string_value(json_object_get(json_object_get(grant->token, what), "name"));
+}
+
+const char *keystone_user(const KeystoneGrant *grant)
+{
+        return name_in(grant, "user");
+}
+
+const char *keystone_project(const KeystoneGrant *grant)
+{
+        return name_in(grant, "project");
+}
+
+char *keystone_words(const char *text, size_t len)
+{
+        _cleanup_json_ json_t *document = json_loadb(text, len, 0, NULL);
+        const json_t *message = json_object_get(json_object_get(document, "error"), "message");
+        const char *words = json_string_value(message);
+
+        return str_visible(words ? words : "", json_string_length(message), WORDS_MAX);
 }

@@ -43,8 +43,5 @@ void nova_set_metadata(Nova *nova, const char *server, const json_t *pairs, Nova
 // The metadata of a server: {"metadata": {…}}.
 void nova_get_metadata(Nova *nova, const char *server, NovaDoneFn done, void *userdata);
 
-// Only the login. The document is NULL.
-void nova_log_in(Nova *nova, NovaDoneFn done, void *userdata);
-
 // Forgets the requests with that userdata: no callback comes for them.
 void nova_forget(Nova *nova, const void *userdata);

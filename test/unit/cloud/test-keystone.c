@@ -117,7 +117,8 @@ static void test_what_is_missing_is_named(void **state)
 // ---- the answer ----------------------------------------------------------------------------
 
 static const char answer[] =
-        "{\"token\": {\"expires_at\": \"2026-11-23T08:29:26.000000Z\", \"catalog\": ["
+        "{\"token\": {\"expires_at\": \"2026-11-23T08:29:26.000000Z\", \"user\": {\"name\": "
+        "\"u\"}, \"project\": {\"name\": \"p\"}, \"catalog\": ["
         "{\"type\": \"image\", \"endpoints\": [{\"interface\": \"public\", \"url\": "
         "\"http://i\"}]},"
         "{\"type\": \"compute\", \"endpoints\": ["
@@ -125,30 +126,51 @@ static const char answer[] =
         " {\"interface\": \"public\", \"region_id\": \"Q\", \"url\": \"http://q/v2.1\"},"
         " {\"interface\": \"public\", \"region_id\": \"R\", \"url\": \"http://p/v2.1/\"}]}]}}";
 
+static void assert_url(const KeystoneGrant *grant, AuthEnv env, const char *type,
+                       const char *expected)
+{
+        _cleanup_free_ char *url = NULL;
+        Error err = ERROR_NONE;
+
+        assert_ok(keystone_service_url(grant, &env, type, &url, &err), err);
+        assert_string_equal(url, expected);
+}
+
 static void test_grant(void **state)
 {
-        AuthEnv env = ENV("OS_REGION_NAME=R", "OS_INTERFACE=publicURL");
         KeystoneGrant grant = {0};
         Error err = ERROR_NONE;
 
         (void)state;
-        assert_ok(keystone_read_grant(&env, answer, sizeof answer - 1, &grant, &err), err);
-        assert_string_equal(grant.compute_url, "http://p/v2.1");
+        assert_ok(keystone_read_grant(answer, sizeof answer - 1, &grant, &err), err);
         assert_int_equal(grant.expires_ms, INT64_C(1795422566000));
-        keystone_grant_done(&grant);
-        env = ENV("OS_INTERFACE=admin");
-        assert_ok(keystone_read_grant(&env, answer, sizeof answer - 1, &grant, &err), err);
-        assert_string_equal(grant.compute_url, "http://a/v2.1");
+        assert_string_equal(keystone_user(&grant), "u");
+        assert_string_equal(keystone_project(&grant), "p");
+        assert_url(&grant, ENV("OS_REGION_NAME=R", "OS_INTERFACE=publicURL"), "compute",
+                   "http://p/v2.1");
+        assert_url(&grant, ENV("OS_INTERFACE=admin"), "compute", "http://a/v2.1");
+        assert_url(&grant, ENV("OS_USERNAME=u"), "image", "http://i");
         keystone_grant_done(&grant);
 }
 
 static void test_grant_that_is_none(void **state)
 {
-        static const char *const texts[] = {"",
-                                            "[]",
-                                            "{}",
-                                            "{\"token\": 7}",
-                                            "{\"token\": {}}",
+        static const char *const texts[] = {"", "[]", "{}", "{\"token\": 7}", "{\"token\": "};
+
+        (void)state;
+        for (size_t at = 0; at < ELEMENTSOF(texts); at++) {
+                KeystoneGrant grant = {0};
+                Error err = ERROR_NONE;
+
+                assert_true(keystone_read_grant(texts[at], strlen(texts[at]), &grant, &err) < 0);
+                assert_contains(err.text, "Keystone");
+        }
+}
+
+static void test_service_that_is_not_there(void **state)
+{
+        static const char *const texts[] = {"{\"token\": {}}",
+                                            "{\"token\": {\"catalog\": 7, \"user\": 7}}",
                                             "{\"token\": {\"catalog\": [{\"type\": \"compute\","
                                             " \"endpoints\": [{\"interface\": \"public\","
                                             " \"url\": \"file:///etc/passwd\\n\"}]}]}}"};
@@ -158,10 +180,47 @@ static void test_grant_that_is_none(void **state)
         for (size_t at = 0; at < ELEMENTSOF(texts); at++) {
                 KeystoneGrant grant = {0};
                 Error err = ERROR_NONE;
+                char *url = NULL;
 
-                assert_true(keystone_read_grant(&env, texts[at], strlen(texts[at]), &grant, &err) <
-                            0);
-                assert_contains(err.text, "Keystone");
+                assert_ok(keystone_read_grant(texts[at], strlen(texts[at]), &grant, &err), err);
+                assert_true(keystone_service_url(&grant, &env, "compute", &url, &err) < 0);
+                assert_contains(err.text, "no compute service (interface public)");
+                assert_null(keystone_user(&grant));
+                keystone_grant_done(&grant);
+        }
+}
+
+static void test_unscoped(void **state)
+{
+        AuthEnv env = ENV("OS_USERNAME=u", "OS_PASSWORD=p");
+        _cleanup_free_ char *body = NULL;
+        char *none = NULL;
+        Error err = ERROR_NONE;
+
+        (void)state;
+        assert_ok(keystone_unscoped_request(&env, &body, &err), err);
+        assert_contains(body, "\"scope\":\"unscoped\"");
+        env = ENV("OS_APPLICATION_CREDENTIAL_ID=i", "OS_APPLICATION_CREDENTIAL_SECRET=s");
+        assert_ok(keystone_unscoped_request(&env, &none, &err), err);
+        assert_null(none);
+}
+
+static void test_words(void **state)
+{
+        static const struct {
+                const char *text, *words;
+        } cases[] = {{"{\"error\": {\"code\": 401, \"message\": \"It is\\nexpired.\"}}",
+                      "It is\\x0aexpired."},
+                     {"{\"error\": {\"message\": 7}}", ""},
+                     {"{\"error\": \"no\"}", ""},
+                     {"<html>", ""},
+                     {"", ""}};
+
+        (void)state;
+        for (size_t at = 0; at < ELEMENTSOF(cases); at++) {
+                _cleanup_free_ char *words = keystone_words(cases[at].text, strlen(cases[at].text));
+
+                assert_string_equal(words, cases[at].words);
         }
 }
 
@@ -175,6 +234,9 @@ int main(void)
                 cmocka_unit_test(test_what_is_missing_is_named),
                 cmocka_unit_test(test_grant),
                 cmocka_unit_test(test_grant_that_is_none),
+                cmocka_unit_test(test_service_that_is_not_there),
+                cmocka_unit_test(test_unscoped),
+                cmocka_unit_test(test_words),
         };
 
         return cmocka_run_group_tests_name("keystone", tests, NULL, NULL);
