@@ -4,7 +4,7 @@ failed ends the build."""
 import itertools
 
 import pytest
-from rig.aquilon import Cloud
+from rig.cloud import Cloud
 from rig.waiting import wait_for
 
 SERVER = "6488693d-96fa-47d4-ba80-59f18bf0136e"  # the fake Packer's

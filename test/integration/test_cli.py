@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from rig.checks import check, fake_packer, words_of
 from rig.processes import BIN_DIR
 from rig.profiles import OS_KEY, pan_json, profile
 from rig.site import SOURCE_IMAGE, USER
@@ -710,21 +711,6 @@ def test_plan_of_a_broken_template(local_site, entry):
 # ---- check -------------------------------------------------------------------------------------
 
 
-def check(site, expect=0):
-    """{what was looked at: [(word, words)]}"""
-    result = site.packuilon("check", expect=expect)
-    lines = {}
-    for line in result.out.splitlines():
-        match = re.fullmatch(r"(ok|warn|FAIL) +([^:]+): (.+)", line)
-        assert match, line
-        lines.setdefault(match[2], []).append((match[1], match[3]))
-    return lines
-
-
-def words_of(lines, what):
-    return [word for word, _ in lines[what]]
-
-
 @pytest.fixture
 def real_site(local_site):
     local_site.use_real_packer()
@@ -893,13 +879,6 @@ def test_check_of_half_a_site(real_site):
     del real_site.config["rabbit2packer"]
     real_site.write_config()
     assert words_of(check(real_site), "rabbit2packer") == ["warn"]
-
-
-def fake_packer(site, *, version="Packer v1.11.2", validate="exit 0"):
-    path = site.root / "some-packer"
-    path.write_text(f'#!/bin/sh\ncase $1 in\nversion) echo "{version}";;\n*) {validate};;\nesac\n')
-    path.chmod(0o755)
-    site.set("rabbit2packer", PACKER_PATH=path)
 
 
 def test_check_of_a_packer_without_openstack(real_site):

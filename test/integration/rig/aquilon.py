@@ -1,5 +1,5 @@
-"""Neighbours of nova2aquilon: a broker that keeps state and can fail at any call, Keystone and Nova's
-metadata, a name server, and notifications as Nova sends them."""
+"""Neighbours of nova2aquilon: a broker that keeps state and can fail at any call, a name server, and
+notifications as Nova sends them."""
 
 import json
 import re
@@ -8,62 +8,15 @@ import struct
 import threading
 import time
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pika
 
+from .rest import Handler, Server
+
 PREFIX = "vm-openstack-"
 QUEUE = "ral.info"
 EXCHANGE = "nova"
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 512
-
-    def __init__(self, handler):
-        super().__init__(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.lock, self.closing = threading.RLock(), threading.Event()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def handle_error(self, request, client_address):
-        pass  # a client that hung up
-
-    def close(self):
-        self.closing.set()
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def reply(self, code, text="", headers=None):
-        body = text.encode()
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def body(self):
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
-    def do_GET(self):
-        try:
-            self.handle_call()
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
-
-    do_PUT = do_POST = do_DELETE = do_GET
 
 
 # ---- the broker ------------------------------------------------------------------------------
@@ -92,7 +45,7 @@ class Call:
         return f"{self.method} {self.path}" + (f" {self.query}" if self.query else "")
 
 
-class _BrokerHandler(_Handler):
+class _BrokerHandler(Handler):
     def handle_call(self):
         server = self.server
         body = self.body()
@@ -139,7 +92,7 @@ class _BrokerHandler(_Handler):
             self.reply(fault.what, fault.text)
 
 
-class Broker(_Server):
+class Broker(Server):
     """hosts: name -> record, machines: name -> record; calls: every call so far. Deletions must come
     in the order that Aquilon wants."""
 
@@ -346,69 +299,6 @@ ROUTES = [
     ("POST", r"/interface/command/del", Broker.delete_interface),
     ("DELETE", rf"/machine/{NAME}", Broker.delete_machine),
 ]
-
-
-# ---- Keystone and Nova -----------------------------------------------------------------------
-
-
-class _CloudHandler(_Handler):
-    def handle_call(self):
-        server, body = self.server, self.body()
-        with server.lock:
-            server.calls.append((self.command, self.path))
-            if server.broken:
-                self.reply(server.broken, "{}")
-            elif self.path == "/v3/auth/tokens":
-                self.give_token(json.loads(body))
-            elif self.headers.get("X-Auth-Token") not in server.tokens:
-                self.reply(401, '{"error": "no token"}')
-            else:
-                self.metadata(body)
-
-    def give_token(self, request):
-        server = self.server
-        server.logins.append(request["auth"])
-        server.login_times.append(time.monotonic())
-        if server.refuse_login:
-            self.reply(401, "{}")
-            return
-        token = uuid.uuid4().hex
-        server.tokens.add(token)
-        compute = [
-            {"interface": "admin", "region_id": "RegionOne", "url": "http://127.0.0.1:1/no"},
-            {"interface": "public", "region_id": "Other", "url": "http://127.0.0.1:1/no"},
-            {"interface": "public", "region_id": "RegionOne", "url": f"{server.url}/v2.1/"},
-        ]
-        catalog = [{"type": "image", "endpoints": []}, {"type": "compute", "endpoints": compute}]
-        expires = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() + 3600))
-        document = {"token": {"expires_at": expires, "catalog": catalog}}
-        self.reply(201, json.dumps(document), {"X-Subject-Token": token})
-
-    def metadata(self, body):
-        server = self.server
-        match = re.fullmatch(r"/v2.1/servers/([^/]+)/metadata", self.path)
-        if not match or match[1] in server.gone:
-            self.reply(404, '{"itemNotFound": {"code": 404}}')
-            return
-        metadata = server.servers.setdefault(match[1], {})
-        if self.command == "POST":
-            given = json.loads(body)["metadata"]
-            assert all(len(v.encode()) <= 255 for v in given.values())
-            metadata.update(given)
-        self.reply(200, json.dumps({"metadata": metadata}))
-
-
-class Cloud(_Server):
-    """servers: id -> metadata; any that is asked for is there, but those in `gone`."""
-
-    def __init__(self):
-        self.servers, self.gone, self.tokens, self.logins, self.calls = {}, set(), set(), [], []
-        self.refuse_login, self.broken, self.login_times = False, None, []
-        super().__init__(_CloudHandler)
-
-    def status_of(self, server):
-        with self.lock:
-            return self.servers.get(server, {}).get("AQ_STATUS")
 
 
 # ---- a name server ---------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import sqlite3
 import uuid
 
 from . import aquilon
+from .cloud import Cloud
 from .site import Build
 from .waiting import DEADLINE, wait_for
 
@@ -17,7 +18,7 @@ class AquilonSite:
 
     def __init__(self, site, **values):
         self.site, self.vhost = site, site.vhost
-        self.broker, self.cloud, self.dns = aquilon.Broker(), aquilon.Cloud(), aquilon.NameServer()
+        self.broker, self.cloud, self.dns = aquilon.Broker(), Cloud(), aquilon.NameServer()
         self.openrc = site.root / "nova-openrc.sh"
         self.write_openrc()
         site.set(
@@ -33,14 +34,7 @@ class AquilonSite:
         self._publisher = None
 
     def write_openrc(self, **values):
-        values = {
-            "OS_AUTH_URL": f"{self.cloud.url}/v3",
-            "OS_USERNAME": "image",
-            "OS_PASSWORD": "openrc-password",
-            "OS_PROJECT_NAME": "images",
-            "OS_REGION_NAME": "RegionOne",
-            **values,
-        }
+        values = self.cloud.openrc(**values)
         text = "".join(f"export {key}='{value}'\n" for key, value in values.items() if value)
         self.openrc.write_text(text)
         self.openrc.chmod(0o600)

@@ -186,7 +186,7 @@ class Site:
         """The auth file, and the configuration that names it."""
         path = self.root / "openrc.sh"
         values = {"OS_AUTH_URL": "http://keystone.invalid:5000/v3", "OS_USERNAME": "image", **values}
-        quoted = {k: "'" + v.replace("'", "'\\''") + "'" for k, v in values.items()}
+        quoted = {k: "'" + str(v).replace("'", "'\\''") + "'" for k, v in values.items()}
         path.write_text("".join(f"export {k}={v}\n" for k, v in quoted.items()))
         path.chmod(0o600)
         self.set("rabbit2packer", PACKER_AUTH_FILE=path)
