@@ -227,7 +227,7 @@ void check_source_images(Check *check)
         Error err = ERROR_NONE;
         size_t n;
 
-        if (source_images_check(path, &n, &err) < 0)
+        if (source_images_check(path, NULL, NULL, &n, &err) < 0)
                 check_fail(check, "source images", "%s", err.text);
         else if (!n)
                 check_warn(check, "source images",

@@ -191,38 +191,63 @@ int source_images_lookup(const char *path, const Identity *identity, char **ret_
         return MAP_NOT_FOUND;
 }
 
-int source_images_check(const char *path, size_t *ret_n, Error *err)
+// Whom source_images_check tells.
+typedef struct Visitor {
+        const Map *map;
+        SourceImageFn entry;
+        void *userdata;
+        size_t n;
+} Visitor;
+
+static int visit_image(Visitor *visitor, const SourceImage *image, Error *err)
 {
-        _cleanup_map_ Map map = MAP_INIT;
-        SourceImage image = {0};
-        json_t *value, *nested;
-        size_t n = 0;
-        int r = map_load(path, &map, err);
+        _cleanup_free_ char *image_id = NULL, *os = NULL;
+        int r = take_image(visitor->map, image, &image_id, &os, err);
 
         if (r < 0)
                 return r;
-        json_object_foreach(map.root, image.outer, value)
+        visitor->n++;
+        if (visitor->entry)
+                visitor->entry(os, image_id, visitor->userdata);
+        return 0;
+}
+
+static int visit_images(Visitor *visitor, Error *err)
+{
+        SourceImage image = {0};
+        json_t *value, *nested;
+        int r;
+
+        json_object_foreach(visitor->map->root, image.outer, value)
         {
-                if (!json_is_object(value)) {
-                        image.value = value;
-                        image.inner = NULL;
-                        r = check_image_id(&map, &image, err);
-                        if (r < 0)
-                                return r;
-                        n++;
-                        continue;
-                }
+                image.value = value;
+                image.inner = NULL;
+                r = json_is_object(value) ? 0 : visit_image(visitor, &image, err);
+                if (r < 0)
+                        return r;
                 json_object_foreach(value, image.inner, nested)
                 {
                         image.value = nested;
-                        r = check_image_id(&map, &image, err);
+                        r = visit_image(visitor, &image, err);
                         if (r < 0)
                                 return r;
-                        n++;
                 }
         }
-        *ret_n = n;
         return 0;
+}
+
+int source_images_check(const char *path, SourceImageFn entry, void *userdata, size_t *ret_n,
+                        Error *err)
+{
+        _cleanup_map_ Map map = MAP_INIT;
+        Visitor visitor = {.map = &map, .entry = entry, .userdata = userdata};
+        int r = map_load(path, &map, err);
+
+        if (r == 0)
+                r = visit_images(&visitor, err);
+        if (r == 0)
+                *ret_n = visitor.n;
+        return r;
 }
 
 static char *resolve(const char *map_path, const char *template)

@@ -18,6 +18,9 @@ int source_images_lookup(const char *path, const Identity *identity, char **ret_
 int template_map_lookup(const char *path, const char *image_name, char ***ret_paths,
                         Error *err) must_check;
 
-// Reads the whole file and tells its first mistake, for `packuilon check`.
-int source_images_check(const char *path, size_t *ret_n, Error *err) must_check;
+// Reads the whole file and tells its first mistake, for `packuilon check`. `entry` (NULL: none) is
+// called for each, with the flat form of its os key.
+typedef void (*SourceImageFn)(const char *os, const char *image_id, void *userdata);
+int source_images_check(const char *path, SourceImageFn entry, void *userdata, size_t *ret_n,
+                        Error *err) must_check;
 int template_map_check(const char *path, size_t *ret_n, Error *err) must_check;

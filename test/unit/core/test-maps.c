@@ -90,7 +90,7 @@ static void assert_bad_images(const char *folder, const char *map, bool found, c
         Error err = ERROR_NONE;
         size_t n = 77;
 
-        assert_int_equal(source_images_check(path, &n, &err), -EINVAL);
+        assert_int_equal(source_images_check(path, NULL, NULL, &n, &err), -EINVAL);
         assert_contains(err.text, "source-images.json: ");
         assert_contains(err.text, words);
         assert_int_equal(n, 77);
@@ -127,16 +127,26 @@ static void test_bad_source_images(void **state)
         assert_bad_images(*state, over, false, "over 255 bytes");
 }
 
+static void write_down(const char *os, const char *image_id, void *userdata)
+{
+        char *seen = userdata;
+        size_t len = strlen(seen);
+
+        (void)snprintf(seen + len, 64 - len, "%s=%s ", os, image_id);
+}
+
 static void test_source_images_check(void **state)
 {
         _cleanup_free_ char *path = write_file(
                 *state, "m.json", "{\"a\":\"1\",\"b\":{\"c\":\"2\",\"d\":\"3\"},\"e\":{}}");
+        char seen[64] = "";
         Error err = ERROR_NONE;
         size_t n = 0;
-        int r = source_images_check(path, &n, &err);
+        int r = source_images_check(path, write_down, seen, &n, &err);
 
         assert_ok(r, err);
         assert_int_equal(n, 3);
+        assert_string_equal(seen, "a=1 bc=2 bd=3 ");
 }
 
 static void test_files_that_cannot_be_read(void **state)
@@ -151,7 +161,7 @@ static void test_files_that_cannot_be_read(void **state)
 
         assert_int_equal(source_images_lookup(gone, &identity, &id, &key, &err), -ENOENT);
         assert_contains(err.text, "gone.json");
-        assert_int_equal(source_images_check(gone, &n, &err), -ENOENT);
+        assert_int_equal(source_images_check(gone, NULL, NULL, &n, &err), -ENOENT);
         assert_int_equal(template_map_lookup(gone, "x", &paths, &err), -ENOENT);
         assert_int_equal(template_map_check(gone, &n, &err), -ENOENT);
         memset(text, ' ', LIMIT + 1);
