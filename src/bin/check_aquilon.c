@@ -6,11 +6,8 @@
 #include "aquilon/broker.h"
 #include "aquilon/nova_queue.h"
 #include "bin/check.h"
-#include "cloud/session.h"
 #include "net/kerberos.h"
 #include "net/queue.h"
-
-#define LOGIN_SECONDS 30
 
 // One question to a neighbour, answered in a loop of its own.
 typedef struct Question {
@@ -32,17 +29,6 @@ static void on_broker(const BrokerAnswer *answer, void *userdata)
         (void)sd_event_exit(question->event, 0);
 }
 
-static void on_login(const SessionAnswer *answer, void *userdata)
-{
-        Question *question = userdata;
-
-        if (!answer->err)
-                check_ok(question->check, question->what, "logged in with %s", question->where);
-        else
-                check_fail(question->check, question->what, "%s", answer->err->text);
-        (void)sd_event_exit(question->event, 0);
-}
-
 static int ask_broker(Question *question, Error *err)
 {
         static const BrokerValues none = {0};
@@ -59,28 +45,13 @@ static int ask_broker(Question *question, Error *err)
         return r;
 }
 
-static int ask_nova(Question *question, Error *err)
-{
-        static const HttpLimits limits = {.parallel = 1, .timeout_seconds = LOGIN_SECONDS};
-        static const SessionCall compute = {.service = "compute"};
-        _cleanup_(session_free_p) Session *session = NULL;
-        int r = session_new(question->where, SESSION_PROJECT, &limits, question->event, &session,
-                            err);
-
-        if (r < 0)
-                return r;
-        session_call(session, &compute, on_login, question);
-        (void)sd_event_loop(question->event);
-        return 0;
-}
-
-static void ask(Question *question, int (*how)(Question *question, Error *err))
+static void ask_broker_in_a_loop(Question *question)
 {
         Error err = ERROR_NONE;
 
         if (sd_event_new(&question->event) < 0)
                 return;
-        if (how(question, &err) < 0)
+        if (ask_broker(question, &err) < 0)
                 check_fail(question->check, question->what, "%s", err.text);
         question->event = sd_event_unref(question->event);
 }
@@ -120,7 +91,6 @@ void check_aquilon(Check *check)
 {
         const AquilonConfig *config = &check->config->aquilon;
         Question broker = {.check = check, .what = "Aquilon broker", .where = config->url};
-        Question nova = {.check = check, .what = "Nova", .where = config->auth_file};
         Error err = ERROR_NONE;
 
         if (!config->url) // a site without it is whole
@@ -132,9 +102,9 @@ void check_aquilon(Check *check)
         check_nova_queue(check);
         if (config->auth == AQUILON_AUTH_NEGOTIATE)
                 check_ticket(check);
-        ask(&broker, ask_broker);
+        ask_broker_in_a_loop(&broker);
         if (config->auth_file)
-                ask(&nova, ask_nova);
+                check_nova(check);
         else
                 check_warn(check, "Nova",
                            "no NOVA_AUTH_FILE: builds and guests are not told what came of a "

@@ -21,8 +21,7 @@
 // Packer's plugins listen on sockets in TMPDIR, and the path of a socket is 107 bytes at most.
 #define TMPDIR_MAX 50
 #define EXAMPLE_ID "00000000-0000-4000-8000-000000000000"
-#define SAMPLE_WORDS "REPLACE-WITH-" // in our samples, where the site's own values belong
-#define SAMPLE_MAX_BYTES ((size_t)1024 * 1024)
+#define TEMPLATE_MAX_BYTES ((size_t)1024 * 1024)
 
 typedef struct PackerCheck {
         Check *check;
@@ -192,7 +191,7 @@ static bool check_openstack_builder(const PackerCheck *packer)
         return false;
 }
 
-static void check_login(const PackerCheck *packer)
+static void check_login(const PackerCheck *packer, CheckedLogin login)
 {
         _cleanup_free_ char *output = NULL;
         const char *url = auth_env_get(packer->auth, "OS_AUTH_URL");
@@ -201,23 +200,31 @@ static void check_login(const PackerCheck *packer)
 
         if (r < 0)
                 check_fail(packer->check, "openstack login", "%s", err.text);
+        else if (r > 0 && login == LOGIN_WORKS)
+                check_fail(packer->check, "openstack login",
+                           "but Packer cannot log in with what we can: %s", output);
         else if (r > 0)
                 check_fail(packer->check, "openstack login", "%s refuses or cannot be reached: %s",
                            url ? url : "the cloud", output);
-        else
+        else if (login != LOGIN_WORKS)
                 check_ok(packer->check, "openstack login", "%s accepts the credentials",
                          url ? url : "the cloud");
 }
 
 // ---- maps and templates ---------------------------------------------------------------------
 
+static bool file_has(const char *path, const char *word)
+{
+        _cleanup_buf_ Buf text = BUF_INIT(TEMPLATE_MAX_BYTES);
+
+        return fs_read_file(path, &text, NULL) == 0 && strstr(buf_str(&text), word);
+}
+
 // What Packer takes for an id, and the cloud will refuse. A file that cannot be read is another
 // check's.
 static void warn_if_sample(Check *check, const char *what, const char *path)
 {
-        _cleanup_buf_ Buf text = BUF_INIT(SAMPLE_MAX_BYTES);
-
-        if (fs_read_file(path, &text, NULL) == 0 && strstr(buf_str(&text), SAMPLE_WORDS))
+        if (file_has(path, SAMPLE_WORDS))
                 check_warn(check, what, "%s still has a " SAMPLE_WORDS "… of the sample", path);
 }
 
@@ -277,6 +284,22 @@ static int collect_templates(const char *map_path, char ***ret, Error *err)
                 return r;
         *ret = TAKE_PTR(list);
         return 0;
+}
+
+bool templates_have(const Check *check, const char *word, bool if_none)
+{
+        const BuildConfig *config = &check->config->build;
+        _cleanup_strv_ char **paths = NULL;
+
+        if (!config->template_map)
+                return file_has(config->template_file, word);
+        if (collect_templates(config->template_map, &paths, NULL) < 0 || !paths)
+                return if_none;
+        STRV_FOREACH (path, paths) {
+                if (file_has(*path, word))
+                        return true;
+        }
+        return false;
 }
 
 static int render_example(const char *path, RenderedTemplate *ret, Error *err)
@@ -373,7 +396,7 @@ static void check_templates(const PackerCheck *packer, bool has_packer)
                 check_template(packer, *path, has_packer);
 }
 
-void check_packer(Check *check, const AuthEnv *auth)
+void check_packer(Check *check, const AuthEnv *auth, CheckedLogin login)
 {
         const char *parent = getenv("TMPDIR");
         bool is_usable = parent && *parent && strlen(parent) <= TMPDIR_MAX;
@@ -388,8 +411,8 @@ void check_packer(Check *check, const AuthEnv *auth)
                 return;
         }
         has_packer = check_version(&packer);
-        if (has_packer && check_openstack_builder(&packer) && auth)
-                check_login(&packer);
+        if (has_packer && check_openstack_builder(&packer) && auth && login != LOGIN_FAILS)
+                check_login(&packer, login);
         check_templates(&packer, has_packer);
         (void)fs_remove_tree(dir, NULL);
 }

@@ -273,6 +273,7 @@ static void check_build(Check *check)
         const BuildConfig *config = &check->config->build;
         AuthEnv auth = {0};
         Error err = ERROR_NONE;
+        CheckedLogin login;
         bool has_auth;
 
         if (!config->images_config && !config->template_map && !config->template_file) {
@@ -287,7 +288,8 @@ static void check_build(Check *check)
         check_folder(check, "BUILD_FILE_DIR", config->build_file_dir);
         has_auth = check_auth_file(check, &auth);
         check_source_images(check);
-        check_packer(check, has_auth ? &auth : NULL);
+        login = has_auth ? check_cloud(check, &auth) : LOGIN_FAILS;
+        check_packer(check, has_auth ? &auth : NULL, login);
         auth_env_done(&auth);
 }
 
@@ -302,6 +304,7 @@ static int run(const Invocation *invocation, Error *err)
         check_scan(&check);
         check_build(&check);
         check_aquilon(&check);
+        check_cloud_done(&check);
         if (!check.n_failed)
                 return 0;
         (void)error_set(err, EINVAL, "%zu check%s failed", check.n_failed,

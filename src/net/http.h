@@ -65,8 +65,8 @@ typedef struct HttpResponse {
 } HttpResponse;
 
 // Called once for each request. Of a plain GET error is set for anything but 200 and 304, of a call
-// only when no whole answer came, whatever its status; with URL and reason in its text. May add
-// requests.
+// only when no whole answer came, whatever its status; with URL and reason in its text, and
+// EKEYREJECTED as its code when the server's certificate is not trusted. May add requests.
 typedef void (*HttpDoneFn)(HttpClient *client, const HttpResponse *response, void *userdata);
 
 int http_client_new(const HttpLimits *limits, HttpDoneFn done, void *userdata, HttpClient **ret,

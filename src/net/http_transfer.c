@@ -386,13 +386,25 @@ int transfer_inflate(Transfer *transfer, Error *err)
         return 0;
 }
 
+static int error_code(CURLcode result)
+{
+        switch (result) {
+        case CURLE_OPERATION_TIMEDOUT:
+                return ETIMEDOUT;
+        case CURLE_PEER_FAILED_VERIFICATION:
+                return EKEYREJECTED;
+        default:
+                return EIO;
+        }
+}
+
 int transfer_check(const Transfer *transfer, CURLcode result, long status, Error *err)
 {
         if (transfer->too_big)
                 return error_set(err, EFBIG, "more than the limit of %zu bytes",
                                  transfer->body.max);
         if (result != CURLE_OK)
-                return error_set(err, result == CURLE_OPERATION_TIMEDOUT ? ETIMEDOUT : EIO, "%s",
+                return error_set(err, error_code(result), "%s",
                                  transfer->reason[0] ? transfer->reason
                                                      : curl_easy_strerror(result));
         return transfer->call ? 0 : check_status(transfer, status, err);

@@ -1,6 +1,7 @@
 """The ways in which sites log in: a plain user in a project of its own, each time."""
 
 import json
+import re
 import secrets
 
 import pytest
@@ -51,7 +52,7 @@ def application_credential(site, cloud):
 def test_log_in(site, cloud, log_in):
     secret = log_in(site, cloud)
     site.begin_build()
-    site.packuilon("check")
+    assert re.search(r"^ok +Glance: 1 source image is there$", site.packuilon("check").out, re.M)
     (build,) = site.wait_state("succeeded")
     image = cloud.image(build.artifact)
     assert (image.status, image.owner, image.name) == (

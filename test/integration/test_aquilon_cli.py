@@ -6,7 +6,9 @@ import uuid
 
 import pytest
 from rig import aquilon
+from rig.checks import fake_packer
 from rig.registrations import DOMAIN, AquilonSite
+from rig.site import SOURCE_IMAGE
 from rig.waiting import wait_for
 from test_cli import ISO_TIME
 
@@ -262,3 +264,17 @@ def test_a_journal_that_cannot_be_written_ends_it_and_loses_nothing(aq):
     execute("DROP TRIGGER full")
     aq.run()
     aq.assert_registered(server)
+
+
+def test_check_logs_in_once(aq):
+    """The builds' auth file and nova2aquilon's are one."""
+    fake_packer(aq.site)
+    aq.site.set("rabbit2packer", PACKER_AUTH_FILE=aq.openrc)
+    aq.cloud.add_image(SOURCE_IMAGE)
+    found = lines(aq)
+    assert found["openstack login"][0] == found["Glance"][0] == found["Nova"][0] == "ok"
+    assert len(aq.cloud.logins) == 1
+    aq.cloud.services.discard("compute")
+    assert "no compute service" in lines(aq)["Nova"][1]
+    aq.set(NOVA_AUTH_FILE=aq.site.root / "gone.sh")
+    assert "gone.sh" in lines(aq)["Nova"][1]
