@@ -296,7 +296,7 @@ static int run_command(const Program *program, int argc, char **argv, const char
 // All of us read passwords. A core file would hold them, and so might one of a child that has them
 // in its environment; nor may another process of our user, a build's script for example, trace us.
 // Neither can fail in a way that matters more than what was to be done.
-static void protect_secrets(void)
+void program_protect_secrets(void)
 {
         static const struct rlimit no_core = {0, 0};
 
@@ -306,7 +306,7 @@ static void protect_secrets(void)
 
 int program_main(const Program *program, int argc, char **argv)
 {
-        protect_secrets();
+        program_protect_secrets();
         log_set_program(program->name);
         return run_command_line(program, argc, argv, CONFIG_DEFAULT_PATH);
 }

@@ -71,3 +71,7 @@ typedef struct Program {
 
 // The whole of main(): returns the exit status. Warnings of the configuration are logged.
 int program_main(const Program *program, int argc, char **argv);
+
+// What program_main does first; for a program that does without it. All of ours read passwords: no
+// core file holds them, and no other process of our user may trace us.
+void program_protect_secrets(void);

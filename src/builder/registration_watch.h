@@ -2,8 +2,9 @@
 // registers them (nova2aquilon) writes AQ_STATUS to their metadata. Without it a guest waits for a
 // profile that never comes.
 //
-// Stands on its own. What cannot be asked is asked again later, more and more rarely while the
-// login fails, which alone is said, and once: a build does not depend on it.
+// Stands on its own. A helper asks (registration_asker.h), which is there while there is something
+// to ask. What cannot be asked is asked again later, more and more rarely while the login or the
+// helper fails, which alone is said, and once: a build does not depend on it.
 #pragma once
 
 #include <stdbool.h>
@@ -18,7 +19,9 @@ typedef struct RegistrationWatch RegistrationWatch;
 // unless it is forgotten before.
 typedef void (*RegistrationWatchFn)(bool failed, const char *text, void *userdata);
 
-RegistrationWatch *registration_watch_new(sd_event *event, RegistrationWatchFn done);
+// `program`: the helper.
+RegistrationWatch *registration_watch_new(sd_event *event, const char *program,
+                                          RegistrationWatchFn done);
 void registration_watch_free(RegistrationWatch *watch);
 DEFINE_CLEANUP(RegistrationWatch, registration_watch_free)
 

@@ -1,7 +1,9 @@
 // What the worker does for the registration of its builds' servers with Aquilon: it goes into the
 // history, and one that has failed ends the build.
+#include "builder/registration_asker.h"
 #include "builder/registration_watch.h"
 #include "builder/worker_internal.h"
+#include "util/child.h"
 #include "util/log.h"
 
 static void on_registration(bool failed, const char *text, void *userdata)
@@ -32,8 +34,12 @@ void job_watch_registration(Job *job)
 
         if (!server || !config->auth_file || !config->status_seconds)
                 return;
-        if (!worker->registrations)
-                worker->registrations = registration_watch_new(worker->event, on_registration);
+        if (!worker->registrations) {
+                _cleanup_free_ char *helper = child_own_program(REGISTRATION_HELPER);
+
+                worker->registrations =
+                        registration_watch_new(worker->event, helper, on_registration);
+        }
         if (!registration_watch_has(worker->registrations, job))
                 registration_watch_begin(worker->registrations, config->auth_file,
                                          config->status_seconds, server, job);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -84,7 +85,24 @@ static int find_program(const char *name, char **ret_path, Error *err)
                          path ? path : DEFAULT_PATH);
 }
 
-static int set_stdio(int out_fd)
+char *child_own_program(const char *name)
+{
+        char own[PATH_MAX];
+        ssize_t len = readlink("/proc/self/exe", own, sizeof own);
+
+        if (len > 0 && len < (ssize_t)sizeof own) {
+                _cleanup_free_ char *running = xstrndup(own, (size_t)len);
+                _cleanup_free_ char *folder = fs_folder_of(running);
+                char *path = fs_join(folder, name);
+
+                if (is_program(path))
+                        return path;
+                free(path);
+        }
+        return fs_join(PACKUILON_LIBEXEC_DIR, name);
+}
+
+static int set_stdio(const ChildSpec *spec)
 {
         int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
         int in, out;
@@ -92,10 +110,11 @@ static int set_stdio(int out_fd)
         if (null_fd < 0)
                 return -errno;
         // Both out of the way of 0, 1 and 2 first: any of them may be one of these, or closed.
-        in = fcntl(null_fd, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
-        out = fcntl(out_fd < 0 ? null_fd : out_fd, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
-        if (in < 0 || out < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 ||
-            dup2(out, STDERR_FILENO) < 0)
+        in = fcntl(spec->in_fd ? spec->in_fd : null_fd, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+        out = fcntl(spec->out_fd < 0 ? null_fd : spec->out_fd, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+        if (in < 0 || out < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+                return -errno;
+        if (!spec->keep_stderr && dup2(out, STDERR_FILENO) < 0)
                 return -errno;
         return 0;
 }
@@ -125,7 +144,7 @@ static int prepare_child(const ChildSpec *spec, pid_t parent, Step *ret_step)
         int r;
 
         *ret_step = STEP_STDIO;
-        r = set_stdio(spec->out_fd);
+        r = set_stdio(spec);
         if (r < 0)
                 return r;
         *ret_step = STEP_DESCRIPTORS;

@@ -1,12 +1,21 @@
 """A build and the registration of its server with Aquilon: it is in the history, and one that has
 failed ends the build."""
 
+import contextlib
 import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 from rig.cloud import Cloud
+from rig.processes import BIN_DIR
 from rig.waiting import wait_for
 
+HELPER = "ask-registration"
 SERVER = "6488693d-96fa-47d4-ba80-59f18bf0136e"  # the fake Packer's
 
 
@@ -115,3 +124,160 @@ def test_it_can_be_switched_off(local_site, cloud):
     local_site.worker("--until-idle", ready=False).wait(60)
     assert local_site.builds()[0].state == "succeeded"
     assert not cloud.calls
+
+
+# ---- the process that asks ---------------------------------------------------------------------
+
+
+def helpers(of):
+    """Processes that ask Nova for this one."""
+    children = Path(f"/proc/{of}/task/{of}/children")
+    found = []
+    for pid in children.read_text().split() if children.exists() else []:
+        with contextlib.suppress(OSError):  # it has just ended
+            if Path(f"/proc/{pid}/comm").read_text().strip() == HELPER[:15]:
+                found.append(int(pid))
+    return found
+
+
+def has_ended(pid):
+    """Reaped or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def asking(local_site, cloud):
+    """A worker that asks, and the file that ends its build."""
+    go = local_site.root / "go"
+    local_site.template("managed", "launch", f"wait {go}", "succeed")
+    cloud.servers[SERVER] = {"AQ_PERSONALITY": "p"}
+    worker = local_site.worker()
+    assert not helpers(worker.pid)
+    local_site.publish_profile()
+    wait_for(lambda: len(cloud.calls) >= 2, "it was asked")
+    return worker, go
+
+
+def libraries(program):
+    return subprocess.check_output(["ldd", BIN_DIR / program], text=True)
+
+
+def test_what_asking_takes_is_not_in_the_workers_memory(asking):
+    worker, go = asking
+    (helper,) = helpers(worker.pid)
+    assert "libcurl" in libraries(HELPER) and "libcurl" not in libraries("rabbit2packer")
+    command_line = Path(f"/proc/{helper}/cmdline").read_bytes()
+    assert b"openrc.sh" in command_line and b"openrc-password" not in command_line
+    go.touch()
+
+
+def test_one_login_serves_all_questions(asking, local_site, cloud):
+    _, go = asking
+    wait_for(lambda: sum("metadata" in path for _, path in cloud.calls) >= 3, "it was asked again")
+    assert len(cloud.login_times) == 1
+    go.touch()
+    local_site.wait_state("succeeded")
+
+
+def test_nobody_asks_when_all_is_known(asking, local_site, cloud):
+    worker, go = asking
+    cloud.servers[SERVER].update(AQ_STATUS="SUCCESS")
+    wait_for(lambda: not helpers(worker.pid), "the helper is gone")
+    go.touch()
+    (build,) = local_site.wait_state("succeeded")
+    assert registration(local_site, build)
+
+
+def test_nobody_asks_when_the_build_is_over(asking, local_site):
+    worker, go = asking
+    go.touch()
+    local_site.wait_state("succeeded")
+    wait_for(lambda: not helpers(worker.pid), "the helper is gone")
+    assert worker.stop() == 0
+
+
+def test_a_helper_that_dies_is_started_again(asking, local_site, cloud):
+    worker, go = asking
+    (helper,) = helpers(worker.pid)
+    os.kill(helper, signal.SIGKILL)
+    cloud.servers[SERVER].update(AQ_STATUS="SUCCESS")
+    build = local_site.wait_state("building")[0]
+    wait_for(lambda: registration(local_site, build), "it is in the history")
+    said = [line for line in worker.log().splitlines() if "registrations are not known" in line]
+    assert len(said) == 1 and f"{HELPER} has ended" in said[0]
+    assert not Path(f"/proc/{helper}").exists(), "it is reaped"
+    go.touch()
+    local_site.wait_state("succeeded")
+    assert worker.stop() == 0
+
+
+def test_a_helper_ends_with_the_worker(asking, local_site):
+    worker, go = asking
+    (helper,) = helpers(worker.pid)
+    worker.kill()
+    wait_for(lambda: has_ended(helper), "the helper has ended")
+    go.touch()
+    local_site.worker("--until-idle", ready=False).wait(60)
+
+
+def test_builds_go_on_without_a_helper(local_site, cloud):
+    """As when only rabbit2packer itself was copied to a host."""
+    folder = local_site.root / "alone"
+    folder.mkdir()
+    shutil.copy(BIN_DIR / "rabbit2packer", folder)
+    local_site.template("managed", "launch", "work 2500", "succeed")
+    local_site.publish_profile()
+    result = local_site.program(folder / "rabbit2packer", "--until-idle", "-c", local_site.config_path)
+    assert local_site.builds()[0].state == "succeeded" and not cloud.calls
+    said = [line for line in result.err.splitlines() if "registrations are not known" in line]
+    assert len(said) == 1 and f"libexec/packuilon/{HELPER}" in said[0]
+
+
+def ask(openrc, lines, deadline=30):
+    """What the helper makes of its input; it has all answers before that ends."""
+    process = subprocess.Popen(
+        [BIN_DIR / HELPER, *([openrc] if openrc else [])],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    answers = []
+    process.stdin.write("".join(f"{line}\n" for line in lines))
+    process.stdin.flush()
+    for _ in lines:
+        answers.append(process.stdout.readline())
+        if not answers[-1]:
+            break
+    _, said = process.communicate(timeout=deadline)
+    return [json.loads(answer) for answer in answers if answer], process.returncode, said
+
+
+def test_the_helpers_answers(local_site, cloud):
+    hostile = "\x1b[2J\n" + 600 * "x"
+    cloud.servers["a"] = {"AQ_STATUS": "FAILED", "AQ_STATUS_REASON": hostile}
+    cloud.servers["b"] = {"AQ_STATUS": "SUCCESS", "HOSTNAMES": "h"}
+    cloud.gone.add("c")
+    openrc = local_site.root / "openrc.sh"
+    answers, code, said = ask(openrc, ["a", "b", "c", "d/../e"])
+    assert code == 0 and not said
+    by_server = {answer.pop("server"): answer for answer in answers}
+    reason = by_server["a"].pop("reason")
+    assert reason.startswith("\\x1b[2J\\x0axxx") and len(reason) < 300
+    assert by_server == {
+        "a": {"status": "FAILED"}, "b": {"status": "SUCCESS", "host": "h"}, "c": {"gone": True},
+        "d/../e": {},
+    }  # fmt: skip
+    cloud.broken = 503
+    (answer,), code, _ = ask(openrc, ["a"])
+    assert code == 0 and "503" in answer["error"] and answer["no_login"]
+
+
+def test_the_helper_says_what_is_wrong(local_site, cloud):
+    openrc = local_site.root / "openrc.sh"
+    assert ask(None, [])[1:] == (2, f"{HELPER}: rabbit2packer starts this program; it takes the name "
+        "of an openrc, and ids of servers on its standard input\n")  # fmt: skip
+    answers, code, said = ask(openrc, [300 * "x"])
+    assert not answers and code == 1 and "cannot read what is asked" in said
+    (answer,), code, _ = ask(local_site.root / "no-such", ["a"])
+    assert code == 0 and "no-such" in answer["error"] and answer["no_login"]

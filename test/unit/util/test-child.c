@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -108,6 +109,44 @@ static void test_one_descriptor_may_be_kept(void **state)
         assert_string_equal(buf_str(&out), "/dev/null\n");
         assert_int_equal(fcntl(kept, F_GETFD), FD_CLOEXEC); // here it is as it was
         capture(&(ChildSpec){.argv = SH(script)}, &without, 1);
+}
+
+static void test_stdin_may_be_given_and_stderr_kept(void **state)
+{
+        _cleanup_close_ int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+        _cleanup_close_ int read_end = -1, write_end = -1;
+        char said[100] = "", link[100], our_stderr[PATH_MAX] = "";
+        Error err = ERROR_NONE;
+        int fds[2], status = -1;
+        pid_t pid = -1;
+
+        (void)state;
+        assert_true(zero >= 3 && pipe2(fds, O_CLOEXEC) == 0);
+        read_end = fds[0];
+        write_end = fds[1];
+        assert_ok(child_spawn(&(ChildSpec){.argv = SH("readlink /proc/self/fd/0 /proc/$PPID/fd/2;"
+                                                      "test /proc/$PPID/fd/2 -ef /proc/self/fd/2"),
+                                           .in_fd = zero,
+                                           .out_fd = write_end,
+                                           .keep_stderr = true},
+                              &pid, &err),
+                  err);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(child_exit_code(status), 0);
+        assert_true(read(read_end, said, sizeof said - 1) > 0);
+        assert_true(readlink("/proc/self/fd/2", our_stderr, sizeof our_stderr - 1) > 0);
+        (void)snprintf(link, sizeof link, "/dev/zero\n%s\n", our_stderr);
+        assert_string_equal(said, link);
+}
+
+static void test_our_own_programs_are_beside_us_or_installed(void **state)
+{
+        _cleanup_free_ char *beside = child_own_program("unit-util-test-child");
+        _cleanup_free_ char *installed = child_own_program("no-such-program");
+
+        (void)state;
+        assert_int_equal(access(beside, X_OK), 0);
+        assert_string_equal(installed, PACKUILON_LIBEXEC_DIR "/no-such-program");
 }
 
 static void test_signals_are_by_default_and_open(void **state)
@@ -355,6 +394,8 @@ int main(void)
                 cmocka_unit_test(test_no_output_wanted),
                 cmocka_unit_test(test_no_descriptor_is_inherited),
                 cmocka_unit_test(test_one_descriptor_may_be_kept),
+                cmocka_unit_test(test_stdin_may_be_given_and_stderr_kept),
+                cmocka_unit_test(test_our_own_programs_are_beside_us_or_installed),
                 cmocka_unit_test(test_signals_are_by_default_and_open),
                 cmocka_unit_test(test_works_with_our_streams_closed),
                 cmocka_unit_test(test_session),
