@@ -17,6 +17,8 @@
 #define IDLE_CHECK_USEC 100000ULL
 #define OUTBOX_CHECK_USEC USEC_PER_SECOND
 #define EXIT_CHECK_USEC 10000ULL
+#define STATUS_EVERY_USEC (USEC_PER_SECOND / 5) // at most: it is for people
+#define STATUS_ACCURACY_USEC 1000
 #define IDLE_CHECKS 2 // a delivery may be on its way at the first
 #define LOCK_WAIT_MS 2000
 #define LOCK_RETRY_USEC 20000
@@ -134,17 +136,39 @@ static int on_commit(sd_event_source *source, void *userdata)
 
 // ---- flow ---------------------------------------------------------------------------------
 
-void worker_say_status(const Worker *worker)
+static int on_status_time(sd_event_source *source, uint64_t usec, void *userdata)
 {
+        Worker *worker = userdata;
+        bool blocked = worker_is_blocked(worker);
+        _cleanup_free_ char *status = NULL;
         size_t waiting = 0;
 
+        (void)source;
         for (const Job *job = worker->jobs; job; job = job->next)
                 waiting += job->stage == JOB_WAITING;
-        (void)sd_notifyf(0, "STATUS=%s%u of %u slots building, %zu waiting%s%s",
-                         worker->draining ? "draining: " : "", worker->n_running,
-                         worker->config->build.slots, waiting,
-                         worker_is_blocked(worker) ? "; stopped: " : "",
-                         worker_is_blocked(worker) ? worker->block_reason : "");
+        status = xasprintf("STATUS=%s%u of %u slots building, %zu waiting%s%s",
+                           worker->draining ? "draining: " : "", worker->n_running,
+                           worker->config->build.slots, waiting, blocked ? "; stopped: " : "",
+                           blocked ? worker->block_reason : "");
+        worker->status_usec = usec;
+        if (worker->status && strcmp(worker->status, status) == 0)
+                return 0;
+        (void)sd_notify(0, status);
+        free(worker->status);
+        worker->status = TAKE_PTR(status);
+        return 0;
+}
+
+void worker_say_status(const Worker *worker)
+{
+        int enabled = SD_EVENT_OFF;
+
+        (void)sd_event_source_get_enabled(worker->status_timer, &enabled);
+        if (enabled != SD_EVENT_OFF)
+                return;
+        (void)sd_event_source_set_time(worker->status_timer,
+                                       worker->status_usec + STATUS_EVERY_USEC);
+        (void)sd_event_source_set_enabled(worker->status_timer, SD_EVENT_ONESHOT);
 }
 
 void worker_block(Worker *worker, const char *reason)
@@ -390,6 +414,11 @@ static int add_sources(Worker *worker, Error *err)
                 r = add_timer(worker, on_outbox_time, &worker->outbox_timer);
         if (r >= 0)
                 r = add_timer(worker, on_exit_time, &worker->exit_timer);
+        if (r >= 0)
+                r = sd_event_add_time(worker->event, &worker->status_timer, CLOCK_MONOTONIC, 0,
+                                      STATUS_ACCURACY_USEC, on_status_time, worker);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(worker->status_timer, SD_EVENT_OFF);
         return r < 0 ? error_set(err, -r, "cannot set up the event loop: %s", strerror(-r)) : 0;
 }
 
@@ -496,7 +525,8 @@ void worker_free(Worker *worker)
                 &worker->sigterm,      &worker->sigint,     &worker->sighup,
                 &worker->commit,       &worker->hold_timer, &worker->block_timer,
                 &worker->retry_timer,  &worker->idle_timer, &worker->keep_timer,
-                &worker->outbox_timer, &worker->exit_timer, &worker->control};
+                &worker->outbox_timer, &worker->exit_timer, &worker->control,
+                &worker->status_timer};
 
         // What the broker has just answered is worth a last commit.
         if (worker->leases && worker->commit && worker_write(worker, NULL) < 0)
@@ -530,6 +560,7 @@ void worker_free(Worker *worker)
         auth_env_done(&worker->auth);
         redactor_free(worker->redactor);
         free(worker->block_reason);
+        free(worker->status);
         for (size_t at = 0; at < worker->reloaded.n; at++)
                 config_free(worker->reloaded.items[at]);
         free(worker->reloaded.items);

@@ -87,7 +87,10 @@ struct Worker {
         int exit_code;   // of the loop, when it has drained
         int64_t exit_ms; // monotonic: when a worker that ends waits no longer; 0: it does not end
         sd_event_source *sigterm, *sigint, *sighup, *commit, *hold_timer, *block_timer,
-                *retry_timer, *idle_timer, *keep_timer, *outbox_timer, *exit_timer, *control;
+                *retry_timer, *idle_timer, *keep_timer, *outbox_timer, *exit_timer, *control,
+                *status_timer;
+        char *status;         // as told
+        uint64_t status_usec; // when
 };
 
 // Opens the turn's transaction unless it is open; it is committed at the end of the turn.
@@ -103,7 +106,7 @@ void worker_undo_turn(Worker *worker, const Error *why);
 // One shot, `usec` from now.
 void timer_arm(sd_event_source *timer, uint64_t usec);
 
-// Tells the service manager what we are at.
+// Tells the service manager what we are at; not at once, when it was told just before.
 void worker_say_status(const Worker *worker);
 
 // Leaves off for a while (RETRY_SECONDS, doubled each time) because something here, not a message

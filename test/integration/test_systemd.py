@@ -2,12 +2,14 @@
 they do otherwise. No service manager runs here; its part is played."""
 
 import configparser
+import itertools
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 from rig.processes import BIN_DIR, REPOSITORY, Daemon
@@ -154,6 +156,20 @@ def test_status_tells_what_goes_on(local_site):
     wait_for(lambda: worker.status().startswith("draining: 1 of 2"), "the status of a drain")
     go.touch()
     assert worker.wait() == 0
+
+
+def test_status_is_not_told_at_every_step(local_site):
+    """Hundreds of short builds would have the service manager read as many texts that nobody sees."""
+    local_site.template("managed", "succeed")
+    for number in range(60):
+        local_site.publish_profile(f"p{number}")
+    before = time.monotonic()
+    worker = local_site.worker("--until-idle", ready=False)
+    assert worker.wait() == 0
+    took = time.monotonic() - before
+    said = [line for line in worker.notified if line.startswith("STATUS=")]
+    assert said and len(said) <= 5 * took + 3
+    assert all(one != next for one, next in itertools.pairwise(said))
 
 
 # ---- in the sandbox --------------------------------------------------------------------------
