@@ -155,6 +155,22 @@ static void advance(Lease *lease)
                 lease_free(lease);
 }
 
+// UINT64_MAX: never. One that is set for an earlier time stays so, and is set anew then: leases of
+// short builds come and go by the thousand, and each time would be a system call.
+static void set_timer(sd_event_source *timer, uint64_t usec)
+{
+        uint64_t before = 0;
+        int enabled = SD_EVENT_OFF;
+
+        (void)sd_event_source_get_enabled(timer, &enabled);
+        (void)sd_event_source_get_time(timer, &before);
+        if (enabled != SD_EVENT_OFF && before <= usec)
+                return;
+        (void)sd_event_source_set_time(timer, usec);
+        (void)sd_event_source_set_enabled(timer,
+                                          usec == UINT64_MAX ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
+}
+
 static void arm(Leases *leases)
 {
         int64_t now = clock_mono_ms(), first = leases->write_ms ? leases->write_ms : INT64_MAX;
@@ -167,10 +183,8 @@ static void arm(Leases *leases)
                                 first = MIN(first, copy->renew_ms);
                 }
         }
-        (void)sd_event_source_set_time(
-                leases->timer, (uint64_t)MAX(MIN(first, INT64_MAX / 1000), 0) * USEC_PER_MS);
-        (void)sd_event_source_set_enabled(leases->timer,
-                                          first == INT64_MAX ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
+        set_timer(leases->timer,
+                  first == INT64_MAX ? UINT64_MAX : (uint64_t)MAX(first, 0) * USEC_PER_MS);
 }
 
 void leases_advance(Leases *leases)
