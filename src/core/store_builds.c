@@ -131,25 +131,26 @@ typedef struct Change {
         const char *reason;
 } Change;
 
+// What says which build it is stays as it was inserted: each column named here that has an index
+// would be a change of that, even to the same value.
+#define UPDATE_BUILD                                                                               \
+        "UPDATE build SET state = ?, os = ?, source_image = ?, attempt = ?, started_ms = ?,"       \
+        " ended_ms = ?, pid = ?, exit_code = ?, artifact = ?, reason = ?, phase = ?,"              \
+        " log_path = ?, not_before_ms = ?, failure = ?"
+#define UPDATE_OPEN_BUILD " WHERE id = ? AND ended_ms IS NULL"
+
 // 0, or -EINVAL if the row is over already (another process ended it) or not there. The row's own
 // state may be behind the struct's, when a transaction in between was rolled back.
 static int update_row(Store *store, const Build *build, const Change *change, Error *err)
 {
-        static const char sql[] =
-                "UPDATE build SET state = ?, image = ?, template = ?, personality = ?, os = ?,"
-                " source_image = ?, attempt = ?, started_ms = ?, ended_ms = ?, pid = ?,"
-                " exit_code = ?, artifact = ?, reason = ?, phase = ?, log_path = ?,"
-                " not_before_ms = ?, failure = ?,"
-                " body = CASE WHEN ? THEN NULL ELSE body END"
-                " WHERE id = ? AND ended_ms IS NULL";
-        _cleanup_query_ Query query = query_cached(store, sql);
+        static const char sql[] = UPDATE_BUILD UPDATE_OPEN_BUILD,
+                          sql_final[] = UPDATE_BUILD ", body = NULL" UPDATE_OPEN_BUILD;
         bool runs = change->state == BUILD_BUILDING;
+        _cleanup_query_ Query query =
+                query_cached(store, build_state_is_final(change->state) ? sql_final : sql);
         int r;
 
         query_text(&query, build_state_name(change->state));
-        query_text(&query, build->image);
-        query_text(&query, build->template);
-        query_text(&query, build->personality);
         query_text(&query, build->os);
         query_text(&query, build->source_image);
         query_int(&query, build->attempt);
@@ -163,7 +164,6 @@ static int update_row(Store *store, const Build *build, const Change *change, Er
         query_text(&query, build->log_path);
         query_int_or_null(&query, build->not_before_ms, 0);
         query_text(&query, change->state == BUILD_FAILED ? build->failure : NULL);
-        query_int(&query, build_state_is_final(change->state));
         query_int(&query, build->id);
         r = query_run(&query, "write a build's state", err);
         if (r < 0)
