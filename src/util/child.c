@@ -132,8 +132,9 @@ static void reset_signals(void)
         const struct sigaction by_default = {.sa_handler = SIG_DFL};
         sigset_t none;
 
-        // Fails for those that nobody can change.
-        for (int number = 1; number < NSIG; number++)
+        // Fails for those that nobody can change. What is handled is by default after an exec; to
+        // be ignored is what may be inherited, and nobody does that to the real-time signals.
+        for (int number = 1; number <= SIGSYS; number++)
                 (void)sigaction(number, &by_default, NULL);
         (void)sigemptyset(&none);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
@@ -233,6 +234,9 @@ static int failure_pipe(int ret_fds[2], Error *err)
         if (pipe2(raw, O_CLOEXEC) < 0)
                 return error_sys(err, "cannot create a pipe");
         for (int i = 0; i < 2; i++) {
+                ret_fds[i] = raw[i];
+                if (raw[i] >= FIRST_FREE_FD)
+                        continue;
                 ret_fds[i] = fcntl(raw[i], F_DUPFD_CLOEXEC, FIRST_FREE_FD);
                 (void)close(raw[i]);
         }

@@ -1,5 +1,6 @@
 #include "util/log.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,17 +23,31 @@ void log_set_program(const char *name)
         program = name;
 }
 
+static int append_cut(Buf *line, const char *text, size_t len)
+{
+        size_t room = line->max - line->len;
+        int r = buf_append(line, text, MIN(len, room));
+
+        return len > room ? -EFBIG : r;
+}
+
 static int append_visible(Buf *line, const char *text)
 {
-        for (const char *at = text; *at; at++) {
-                unsigned char byte = (unsigned char)*at;
-                int r = byte < 0x20 || byte == 0x7F ? buf_printf(line, "\\x%02x", byte)
-                                                    : buf_append(line, at, 1);
+        const char *at = text;
 
+        for (;;) {
+                const char *plain = at;
+                int r;
+
+                while ((unsigned char)*at >= 0x20 && *at != 0x7F)
+                        at++;
+                r = append_cut(line, plain, (size_t)(at - plain));
+                if (r < 0 || !*at)
+                        return r;
+                r = buf_printf(line, "\\x%02x", (unsigned char)*at++);
                 if (r < 0)
                         return r;
         }
-        return 0;
 }
 
 void log_write(LogLevel level, const char *fmt, ...)

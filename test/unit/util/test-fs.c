@@ -234,6 +234,36 @@ static void test_remove_tree_has_a_depth(void **state)
         assert_int_equal(fchdir(home), 0);
 }
 
+// Few entries, and more than are read at once; a folder that was empty already.
+static void test_empty_dir(void **state)
+{
+        static const unsigned counts[] = {0, 1, 200};
+        Error err = ERROR_NONE;
+
+        for (size_t at = 0; at < ELEMENTSOF(counts); at++) {
+                for (unsigned n = 0; n < counts[at]; n++) {
+                        char name[40];
+
+                        (void)snprintf(name, sizeof name, "a-file-of-the-build-%u", n);
+                        free(make_file(*state, name, "x"));
+                }
+                assert_ok(fs_empty_dir(*state, &err), err);
+                assert_int_equal(count_entries(*state), 0);
+        }
+        assert_int_equal(fs_empty_dir("/no/such/folder", &err), -ENOENT);
+        assert_contains(err.text, "cannot empty /no/such/folder");
+}
+
+static void test_empty_dir_with_folders_only(void **state)
+{
+        _cleanup_free_ char *one = fs_join(*state, "one"), *deep = fs_join(one, "deep");
+        Error err = ERROR_NONE;
+
+        assert_ok(fs_make_dirs(deep, 0700, &err), err);
+        assert_ok(fs_empty_dir(*state, &err), err);
+        assert_int_equal(count_entries(*state), 0);
+}
+
 static void test_lock_is_exclusive_and_ends_with_the_fd(void **state)
 {
         _cleanup_free_ char *path = fs_join(*state, "lock"), *lost = fs_join(*state, "no/lock");
@@ -291,6 +321,8 @@ int main(void)
                 unit_test_in_folder(test_remove_tree_follows_no_link),
                 cmocka_unit_test(test_remove_tree_says_what_failed),
                 unit_test_in_folder(test_remove_tree_has_a_depth),
+                unit_test_in_folder(test_empty_dir),
+                unit_test_in_folder(test_empty_dir_with_folders_only),
                 unit_test_in_folder(test_lock_is_exclusive_and_ends_with_the_fd),
                 cmocka_unit_test(test_join),
                 cmocka_unit_test(test_folder_of),
