@@ -181,6 +181,41 @@ static size_t ascii_words(const unsigned char *at, size_t left)
         return len;
 }
 
+// memcmp of a block is many times as fast as a loop over its bytes: large ones, then small ones.
+#define LARGE_BLOCK ((size_t)2048)
+#define SMALL_BLOCK ((size_t)64)
+
+size_t mem_common_start(const char *a, const char *b, size_t max)
+{
+        size_t len = 0;
+
+        while (max - len >= LARGE_BLOCK && memcmp(a + len, b + len, LARGE_BLOCK) == 0)
+                len += LARGE_BLOCK;
+        while (max - len >= SMALL_BLOCK && memcmp(a + len, b + len, SMALL_BLOCK) == 0)
+                len += SMALL_BLOCK;
+        while (len < max && a[len] == b[len])
+                len++;
+        return len;
+}
+
+static bool same_before(const char *a_end, const char *b_end, size_t len)
+{
+        return memcmp(a_end - len, b_end - len, len) == 0;
+}
+
+size_t mem_common_end(const char *a_end, const char *b_end, size_t max)
+{
+        size_t len = 0;
+
+        while (max - len >= LARGE_BLOCK && same_before(a_end - len, b_end - len, LARGE_BLOCK))
+                len += LARGE_BLOCK;
+        while (max - len >= SMALL_BLOCK && same_before(a_end - len, b_end - len, SMALL_BLOCK))
+                len += SMALL_BLOCK;
+        while (len < max && same_before(a_end - len, b_end - len, 1))
+                len++;
+        return len;
+}
+
 bool str_is_utf8(const char *text, size_t len)
 {
         const unsigned char *bytes = (const unsigned char *)text;

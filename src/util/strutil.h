@@ -23,6 +23,10 @@ int str_parse_bool(const char *text, bool *ret, Error *err) must_check;
 bool str_starts_with(const char *text, const char *prefix);
 bool str_ends_with(const char *text, const char *suffix);
 
+// How many bytes two texts share at their beginnings, at most `max`; and before their ends.
+size_t mem_common_start(const char *a, const char *b, size_t max);
+size_t mem_common_end(const char *a_end, const char *b_end, size_t max);
+
 // Valid UTF-8 (RFC 3629: no surrogates, no overlong forms). NUL bytes are valid.
 bool str_is_utf8(const char *text, size_t len);
 

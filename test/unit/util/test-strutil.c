@@ -223,14 +223,44 @@ static void test_split(void **state)
         strv_free(NULL);
 }
 
+// Texts with one byte that differs, or none, at every distance from the end that counts.
+static void test_common(void **state)
+{
+        enum { LEN = 5000 };
+        char a[LEN], b[LEN];
+
+        (void)state;
+        memset(a, 'x', sizeof a);
+        memset(b, 'x', sizeof b);
+        for (size_t max = 0; max <= LEN; max += 1 + max / 7) {
+                assert_int_equal(mem_common_start(a, b, max), max);
+                assert_int_equal(mem_common_end(a + LEN, b + LEN, max), max);
+                for (size_t at = 0; at < max; at += 1 + at / 50) {
+                        b[at] = 'y';
+                        assert_int_equal(mem_common_start(a, b, max), at);
+                        assert_int_equal(mem_common_start(a, b, at), at);
+                        b[at] = 'x';
+                        b[LEN - 1 - at] = 'y';
+                        assert_int_equal(mem_common_end(a + LEN, b + LEN, max), at);
+                        b[LEN - 1 - at] = 'x';
+                }
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_parse_int),         cmocka_unit_test(test_parse_seconds),
-                cmocka_unit_test(test_parse_size),        cmocka_unit_test(test_parse_bool),
-                cmocka_unit_test(test_prefix_and_suffix), cmocka_unit_test(test_utf8),
-                cmocka_unit_test(test_control),           cmocka_unit_test(test_safe_relative_path),
-                cmocka_unit_test(test_visible),           cmocka_unit_test(test_split),
+                cmocka_unit_test(test_parse_int),
+                cmocka_unit_test(test_parse_seconds),
+                cmocka_unit_test(test_parse_size),
+                cmocka_unit_test(test_parse_bool),
+                cmocka_unit_test(test_prefix_and_suffix),
+                cmocka_unit_test(test_utf8),
+                cmocka_unit_test(test_control),
+                cmocka_unit_test(test_safe_relative_path),
+                cmocka_unit_test(test_visible),
+                cmocka_unit_test(test_split),
+                cmocka_unit_test(test_common),
         };
 
         return cmocka_run_group_tests_name("strutil", tests, NULL, NULL);
