@@ -18,7 +18,7 @@ typedef struct Message {
         char *message_id;
         char *app_id;
         char *entry;       // header x-packuilon-entry: name in the index
-        char *content_id;  // header x-packuilon-content-id: hex digest
+        char *content_id;  // header x-packuilon-content-id: content_id_hex
         char *changes;     // header x-packuilon-changes: differing paths, one a line, cut at
                            // MESSAGE_CHANGES_MAX bytes
         char *reason;      // header x-packuilon-reason: why it was rejected or failed

@@ -22,6 +22,7 @@ typedef struct ArenaChunk {
 struct Profile {
         ArenaChunk *chunks; // the newest first
         ProfileNode *root;
+        bool in_order;
 };
 
 // A dict or list that is still open.
@@ -91,6 +92,8 @@ static int link_node(Parser *parser, Frame *frame, ProfileNode *node)
                 if (order == 0)
                         return fail_duplicate(parser, node);
                 frame->unsorted = frame->unsorted || order > 0;
+                if (order > 0 || !reader_in_text(&parser->reader, node->key))
+                        parser->profile->in_order = false;
         }
         if (frame->last)
                 frame->last->next = node;
@@ -233,7 +236,10 @@ int profile_parse(const char *text, size_t len, Profile **ret, Error *err)
 {
         _cleanup_profile_ Profile *profile = xcalloc(1, sizeof *profile);
         Parser parser = {.profile = profile};
-        int r = profile_read(&parser.reader, text, len, &callbacks, &parser, err);
+        int r;
+
+        profile->in_order = true;
+        r = profile_read(&parser.reader, text, len, &callbacks, &parser, err);
 
         if (r < 0)
                 return r;
@@ -257,6 +263,11 @@ void profile_free(Profile *profile)
 const ProfileNode *profile_root(const Profile *profile)
 {
         return profile->root;
+}
+
+bool profile_in_order(const Profile *profile)
+{
+        return profile->in_order;
 }
 
 static const ProfileNode *find_child(const ProfileNode *node, const char *name, size_t len)

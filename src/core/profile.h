@@ -1,4 +1,4 @@
-// A compiled Quattor profile: the document as a tree, its digest, and how two of them differ.
+// A compiled Quattor profile: the document as a tree, its content id, and how two of them differ.
 //
 // The text is JSON as the pan compiler writes it (sorted keys, numbers kept as text); any other
 // strict JSON object is accepted. Parsing is on the scanner's hot path, hence yajl's callbacks into
@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/content_id.h"
 #include "util/error.h"
 #include "util/hash.h"
 
@@ -47,6 +48,10 @@ DEFINE_CLEANUP(Profile, profile_free)
 
 const ProfileNode *profile_root(const Profile *profile);
 
+// Whether the keys of each dict came in their order and without escapes, as the pan compiler writes
+// them.
+bool profile_in_order(const Profile *profile);
+
 // The node at "/a/b/0/c" (list elements by index, path elements as they are escaped in the
 // document), or NULL.
 const ProfileNode *profile_get(const Profile *profile, const char *path);
@@ -68,9 +73,9 @@ void profile_paths_digest(const ProfilePaths *paths, Digest *ret);
 // of templates (branch, serial number, MACs, addresses, lifecycle state, …).
 extern const char *const profile_default_ignore_paths[];
 
-// Digest of everything outside `ignore`: equal for two documents that differ only in formatting,
-// order of keys, or ignored parts. This is the content id.
-void profile_digest(const Profile *profile, const ProfilePaths *ignore, Digest *ret);
+// Of everything outside `ignore`: equal for two documents that differ only in formatting, order of
+// keys, or ignored parts.
+void profile_content_id(const Profile *profile, const ProfilePaths *ignore, ContentId *ret);
 
 typedef enum ProfileChange {
         PROFILE_ADDED,
@@ -92,7 +97,7 @@ typedef struct ProfileDiffs {
         size_t n_total; // all there were
 } ProfileDiffs;
 
-// Compares outside `ignore`. n_total == 0 exactly when the digests are equal.
+// Compares outside `ignore`. n_total == 0 exactly when the content ids are equal.
 void profile_diff(const Profile *before, const Profile *after, const ProfilePaths *ignore,
                   size_t max_items, ProfileDiffs *ret);
 void profile_diffs_done(ProfileDiffs *diffs);

@@ -1,5 +1,5 @@
 // How two profiles differ, as far as the ignored paths let see. What compare() calls equal is just
-// what has one digest: both walk the same visible part and compare type and text.
+// what has one content id: both walk the same visible part and compare type and text.
 #include <string.h>
 
 #include "core/profile_order.h"
@@ -70,7 +70,7 @@ static bool is_container(const ProfileNode *node)
         return node->type == PROFILE_DICT || node->type == PROFILE_LIST;
 }
 
-// A total order of visible parts; 0 exactly when they have one canonical form.
+// A total order of visible parts; 0 exactly when they add the same to a content id.
 static int compare(const ProfilePaths *ignore, const Place *a, const Place *b)
 {
         Cursor in_a, in_b;

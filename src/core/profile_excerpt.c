@@ -4,184 +4,233 @@
 //     {"a": 1, "b": {"c": 2, "d": 3, "e": 4}, "f": 5}        {"b": {"d": 3}}
 //     {"a": 1, "b": {"c": 2, "d": 6, "e": 4}, "f": 5}        {"b": {"d": 6}}
 //
-// The cuts are found in the outline of one text and are right for the other, as it is the same text
-// up to the first and from the last. All but one thing: what differs could end the dict that is cut
-// and begin another one. Then the excerpt has more than one member on the way there.
-#include "core/profile_outline.h"
+// The cuts are found in the first text, which is known to be a profile, and are carried over to the
+// other: it is the same text up to the first and from the second. So it is a profile, too, if
+//
+// - what is between the cuts is whole members of that dict: then its excerpt is a document in which
+//   each dict on the way there has one member only (to end a dict there means to begin another),
+//   and the commas at the cuts are right;
+// - no key of them comes twice in the dict, which is seen by the order of keys;
+// - it is not too deep, which its excerpt is not, and has not too many values.
+#include "core/profile_texts.h"
 
 #include <string.h>
 
+#include "core/profile_cut.h"
+#include "core/profile_order.h"
 #include "util/alloc.h"
 #include "util/buf.h"
+#include "util/strutil.h"
 
-// From the first of some members of a dict up to the next one, or to the end of the root.
-typedef struct Cut {
-        size_t way[PROFILE_MAX_DEPTH]; // the members that lead there, and the first
-        size_t depth;                  // how many those are
-        size_t from, to;               // offsets in the text
-} Cut;
+#define SPACES " \t\r\n"
+#define BRACES_MAX (2 * ((size_t)PROFILE_MAX_DEPTH + 1))
 
-// memcmp of a block is many times as fast as a loop over its bytes.
-#define BLOCK ((size_t)64)
+// ---- what differs --------------------------------------------------------------------------
 
-static size_t common_start(ProfileText a, ProfileText b)
+// Where something was only put in, or only taken out, it can be said to have been a bit further to
+// the front if the bytes before it are those at its end: best where a member begins, as its
+// neighbour is then not touched. `text` is that which has it.
+static size_t bytes_to_front(const char *text, size_t from, size_t to)
 {
-        size_t max = MIN(a.len, b.len), len = 0;
+        for (size_t n = 0; from < to && n < from && n <= to - from; n++) {
+                char before = text[from - n - 1];
 
-        while (max - len >= BLOCK && memcmp(a.text + len, b.text + len, BLOCK) == 0)
-                len += BLOCK;
-        while (len < max && a.text[len] == b.text[len])
-                len++;
-        return len;
-}
-
-static size_t common_end(ProfileText a, ProfileText b, size_t max)
-{
-        const char *a_end = a.text + a.len, *b_end = b.text + b.len;
-        size_t len = 0;
-
-        for (; max - len >= BLOCK && memcmp(a_end - BLOCK, b_end - BLOCK, BLOCK) == 0;
-             len += BLOCK) {
-                a_end -= BLOCK;
-                b_end -= BLOCK;
-        }
-        for (; len < max && a_end[-1] == b_end[-1]; len++) {
-                a_end--;
-                b_end--;
-        }
-        return len;
-}
-
-// The last member that begins before `offset`, or n_members.
-static size_t last_before(const ProfileOutline *outline, size_t offset)
-{
-        size_t low = 0, high = outline->n_members;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-
-                if (outline->members[middle].at < offset)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return low > 0 ? low - 1 : outline->n_members;
-}
-
-// The first member from `same_again` on in the dict of `first`, or in one that this is in;
-// n_members: none. What is between them leaves no dict but those that *ret_depth tells of.
-static size_t next_behind(const ProfileOutline *outline, size_t first, size_t same_again,
-                          size_t *ret_depth)
-{
-        size_t depth = outline->members[first].depth, at = first + 1;
-
-        for (; at < outline->n_members; at++) {
-                const ProfileMember *member = &outline->members[at];
-                bool behind = member->depth <= depth && member->at >= same_again;
-
-                depth = MIN(depth, member->depth);
-                if (behind)
+                if ((before == ',' || before == '{') && text[from - n] != '}')
+                        return n;
+                if (before != text[to - n - 1])
                         break;
         }
-        *ret_depth = at < outline->n_members ? depth : 1;
-        return at;
+        return 0;
 }
 
-// Finds the members of one dict that hold all between `differs` and `same_again`.
-static bool find_cut(const ProfileOutline *outline, size_t differs, size_t same_again, Cut *ret)
+// The part of `before` that is not in `after`.
+static ProfileSpan what_differs(ProfileText before, ProfileText after)
 {
-        const ProfileMember *members = outline->members;
-        size_t first = last_before(outline, differs), next, depth;
+        size_t max = MIN(before.len, after.len), n = 0;
+        size_t start = mem_common_start(before.text, after.text, max);
+        size_t end = mem_common_end(before.text + before.len, after.text + after.len, max - start);
+        ProfileSpan span = {start, before.len - end};
 
-        if (first >= outline->n_members || outline->end < same_again)
-                return false;
-        next = next_behind(outline, first, same_again, &depth);
-        *ret = (Cut){
-                .depth = depth,
-                .to = next < outline->n_members ? members[next].at : outline->end,
-        };
-        // Up the way: the last member of each depth.
-        for (size_t at = first + 1; at-- > 0 && depth > 0;) {
-                if (members[at].depth == depth)
-                        ret->way[--depth] = at;
-        }
-        ret->from = members[ret->way[ret->depth - 1]].at;
-        return true;
+        if (span.from == span.to)
+                n = bytes_to_front(after.text, start, after.len - end);
+        else if (start == after.len - end)
+                n = bytes_to_front(before.text, span.from, span.to);
+        return (ProfileSpan){span.from - n, span.to - n};
 }
 
-static size_t without_comma(const char *text, size_t from, size_t to)
+// ---- excerpts ------------------------------------------------------------------------------
+
+typedef struct Excerpt {
+        Buf text;
+        Profile *profile;
+        const ProfileNode *dict; // that the members are of
+} Excerpt;
+
+static void excerpt_done(Excerpt *excerpt)
 {
-        while (to > from && memchr(" \t\r\n", text[to - 1], 4))
+        if (excerpt->profile)
+                profile_free(excerpt->profile);
+        buf_done(&excerpt->text);
+}
+
+// The members, less a comma behind them.
+static ProfileSpan without_comma(const char *text, ProfileSpan members)
+{
+        size_t to = members.to;
+
+        while (to > members.from && memchr(SPACES, text[to - 1], strlen(SPACES)))
                 to--;
-        return to > from && text[to - 1] == ',' ? to - 1 : to;
+        if (to > members.from && text[to - 1] == ',')
+                members.to = to - 1;
+        return members;
 }
 
-// The way to the cut, from the text of the outline, and what is between `from` and `to`.
-static void make_excerpt(const ProfileOutline *outline, const Cut *cut, const char *way_text,
-                         const char *text, size_t to, Buf *ret)
-{
-        int r = buf_append_str(ret, "{");
-
-        for (size_t i = 0; i + 1 < cut->depth && r == 0; i++) {
-                // Up to its first member, so with the brace.
-                const ProfileMember *member = &outline->members[cut->way[i]];
-
-                r = buf_append(ret, way_text + member->at, member[1].at - member->at);
-        }
-        if (r == 0)
-                r = buf_append(ret, text + cut->from,
-                               without_comma(text, cut->from, to) - cut->from);
-        for (size_t i = 0; i < cut->depth && r == 0; i++)
-                r = buf_append_str(ret, "}");
-        (void)r; // not longer than the text, which is the limit
-}
-
-// Whether the excerpt is of the dict it was meant to be of.
-static bool has_one_way(const Profile *excerpt, size_t depth)
+// The dict that the members are of, if what the cut enters is just that.
+static const ProfileNode *find_dict(const Profile *excerpt, size_t n_way)
 {
         const ProfileNode *node = profile_root(excerpt);
 
-        for (; depth > 1; depth--, node = node->child) {
+        for (; n_way > 0; n_way--, node = node->child) {
                 if (node->type != PROFILE_DICT || node->n_children != 1)
-                        return false;
+                        return NULL;
         }
-        return node->type == PROFILE_DICT;
+        return node->type == PROFILE_DICT ? node : NULL;
 }
 
-static bool diff_excerpts(ProfileText before, ProfileText after, const ProfileOutline *outline,
-                          const ProfilePaths *ignore, size_t max_items, ProfileDiffs *ret)
+// The way to the cut, from the text that it was found in, and the members in `text`.
+static int write_excerpt(const ProfileCut *cut, const char *way_text, const char *text,
+                         ProfileSpan members, Buf *ret)
 {
-        _cleanup_buf_ Buf old_text = BUF_INIT(before.len), new_text = BUF_INIT(after.len);
-        _cleanup_profile_ Profile *old_tree = NULL, *new_tree = NULL;
-        size_t start = common_start(before, after);
-        size_t end = common_end(before, after, MIN(before.len, after.len) - start);
-        Cut cut;
+        int r = buf_append_str(ret, "{");
 
-        if (!find_cut(outline, start, after.len - end, &cut))
-                return false;
-        make_excerpt(outline, &cut, after.text, before.text, before.len - (after.len - cut.to),
-                     &old_text);
-        make_excerpt(outline, &cut, after.text, after.text, cut.to, &new_text);
-        if (profile_parse(buf_str(&old_text), old_text.len, &old_tree, NULL) < 0 ||
-            profile_parse(buf_str(&new_text), new_text.len, &new_tree, NULL) < 0 ||
-            !has_one_way(old_tree, cut.depth))
-                return false;
-        profile_diff(old_tree, new_tree, ignore, max_items, ret);
-        return true;
+        for (size_t i = 0; i < cut->n_way && r == 0; i++)
+                r = buf_append(ret, way_text + cut->way[i].from, cut->way[i].to - cut->way[i].from);
+        if (r == 0)
+                r = buf_append(ret, text + members.from, members.to - members.from);
+        for (size_t i = 0; i <= cut->n_way && r == 0; i++)
+                r = buf_append_str(ret, "}");
+        return r;
 }
 
-int profile_diff_texts(ProfileText before, ProfileText after, const ProfileOutline *outline,
-                       const ProfilePaths *ignore, size_t max_items, ProfileDiffs *ret, Error *err)
+// False if `text` is something else between the cuts than members, or has no right comma there.
+static bool make_excerpt(const ProfileCut *cut, ProfileText way_text, ProfileText text,
+                         size_t members_to, Excerpt *ret)
 {
+        const ProfileSpan between = {cut->members.from, members_to};
+        ProfileSpan members = between;
+        bool comma = false;
+
+        if (!cut->to_the_end) {
+                members = without_comma(text.text, between);
+                comma = members.to != between.to;
+        }
+        ret->text = BUF_INIT(way_text.len + text.len + BRACES_MAX);
+        if (write_excerpt(cut, way_text.text, text.text, members, &ret->text) < 0 ||
+            profile_parse(buf_str(&ret->text), ret->text.len, &ret->profile, NULL) < 0)
+                return false;
+        ret->dict = find_dict(ret->profile, cut->n_way);
+        if (!ret->dict)
+                return false;
+        if (cut->to_the_end) // what is before ends with a comma, or with the opening brace
+                return ret->dict->n_children > 0 || cut->previous == 0;
+        return comma == (ret->dict->n_children > 0);
+}
+
+typedef struct Excerpts {
+        ProfileCut cut;
+        Excerpt before, after;
+} Excerpts;
+
+static void excerpts_done(Excerpts *excerpts)
+{
+        excerpt_done(&excerpts->before);
+        excerpt_done(&excerpts->after);
+}
+
+// False where there are none.
+static bool make_excerpts(ProfileText before, ProfileText after, Excerpts *ret)
+{
+        ProfileSpan differs = what_differs(before, after);
+        ProfileCut *cut = &ret->cut;
+
+        return profile_find_cut(before.text, before.len, differs.from, differs.to, cut) &&
+               make_excerpt(cut, before, before, cut->members.to, &ret->before) &&
+               make_excerpt(cut, before, after, cut->members.to + after.len - before.len,
+                            &ret->after);
+}
+
+int profile_diff_texts(ProfileText before, ProfileText after, const ProfilePaths *ignore,
+                       size_t max_items, ProfileDiffs *ret, Error *err)
+{
+        _cleanup_(excerpts_done) Excerpts excerpts = {.before.profile = NULL};
         _cleanup_profile_ Profile *old_tree = NULL, *new_tree = NULL;
         int r;
 
-        if (diff_excerpts(before, after, outline, ignore, max_items, ret))
+        if (make_excerpts(before, after, &excerpts)) {
+                profile_diff(excerpts.before.profile, excerpts.after.profile, ignore, max_items,
+                             ret);
                 return 0;
+        }
         r = profile_parse(before.text, before.len, &old_tree, err);
         if (r == 0)
                 r = profile_parse(after.text, after.len, &new_tree, err);
         if (r == 0)
                 profile_diff(old_tree, new_tree, ignore, max_items, ret);
         return r;
+}
+
+// ---- following a change --------------------------------------------------------------------
+
+// The key that comes at `offset` of a profile with its keys in order, so one without escapes.
+static ProfileText key_at(ProfileText text, size_t offset)
+{
+        const char *from = memchr(text.text + offset, '"', text.len - offset), *to;
+
+        from++;
+        to = memchr(from, '"', text.len - (size_t)(from - text.text));
+        return (ProfileText){from, (size_t)(to - from)};
+}
+
+static bool is_before(ProfileText key, ProfileText other)
+{
+        return profile_compare_texts(key.text, key.len, other.text, other.len) < 0;
+}
+
+static ProfileText key_of(const ProfileNode *node)
+{
+        return (ProfileText){node->key, node->key_len};
+}
+
+// Whether the members of the new excerpt are in order among the others of their dict.
+static bool fits_in_order(ProfileText before, const Excerpts *excerpts)
+{
+        const ProfileCut *cut = &excerpts->cut;
+        const ProfileNode *first = excerpts->after.dict->child, *last = first;
+
+        if (!profile_in_order(excerpts->after.profile))
+                return false;
+        if (!first)
+                return true;
+        while (last->next)
+                last = last->next;
+        return (cut->previous == 0 || is_before(key_at(before, cut->previous), key_of(first))) &&
+               (cut->to_the_end || is_before(key_of(last), key_at(before, cut->members.to)));
+}
+
+bool profile_follow_texts(ProfileText before, ProfileText after, const ProfilePaths *ignore,
+                          size_t max_items, ContentId *id, ProfileDiffs *ret)
+{
+        _cleanup_(excerpts_done) Excerpts excerpts = {.before.profile = NULL};
+        ContentId gone, come;
+
+        // Each value takes a byte at least.
+        if (after.len > PROFILE_MAX_NODES || !make_excerpts(before, after, &excerpts) ||
+            !fits_in_order(before, &excerpts))
+                return false;
+        profile_content_id(excerpts.before.profile, ignore, &gone);
+        profile_content_id(excerpts.after.profile, ignore, &come);
+        content_id_subtract(id, &gone);
+        content_id_add(id, &come);
+        profile_diff(excerpts.before.profile, excerpts.after.profile, ignore, max_items, ret);
+        return true;
 }

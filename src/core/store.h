@@ -10,6 +10,7 @@
 
 #include "core/build_state.h"
 #include "core/config.h"
+#include "core/content_id.h"
 #include "core/message.h"
 #include "util/error.h"
 #include "util/hash.h"
@@ -42,13 +43,15 @@ bool store_in_transaction(const Store *store);
 // ---- profiles.db: what the scanner knows --------------------------------------------------
 
 typedef struct ProfileRecord {
-        const char *name; // entry of the index
-        int64_t mtime;    // of the index entry last dealt with, as the index writes it
-        Checksum raw;     // of the profile's bytes
-        Digest content;   // profile_digest, with…
-        Digest ignore;    // …these ignored paths
-        bool has_content; // false: seen in the index, content never fetched (record mode)
-        char *error;      // why it is to be retried; NULL when it is up to date
+        const char *name;  // entry of the index
+        int64_t mtime;     // of the index entry last dealt with, as the index writes it
+        Checksum raw;      // of the profile's bytes
+        ContentId content; // its id, with…
+        Digest ignore;     // …these ignored paths
+        bool in_order;     // profile_in_order of it
+        bool has_content;  // false: seen in the index, content never fetched (record mode)
+        bool has_id;       // false: the id is of a version that made other ones
+        char *error;       // why it is to be retried; NULL when it is up to date
 } ProfileRecord;
 
 typedef int (*StoreProfileFn)(const ProfileRecord *record, void *userdata);

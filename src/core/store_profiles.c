@@ -53,10 +53,22 @@ static bool column_checksum(const Query *query, int at, Checksum *ret)
         return true;
 }
 
+// False also for the ids of an earlier version, which were longer.
+static bool column_content_id(const Query *query, int at, ContentId *ret)
+{
+        const void *data = sqlite3_column_blob(query->stmt, at);
+
+        if (!data || (size_t)sqlite3_column_bytes(query->stmt, at) != CONTENT_ID_BYTES)
+                return false;
+        content_id_from_bytes(data, ret);
+        return true;
+}
+
 int store_profile_get(Store *store, const char *name, ProfileRecord *ret, Error *err)
 {
         static const char sql[] =
-                "SELECT mtime, error, raw, content, ignored FROM profile WHERE name = ?";
+                "SELECT mtime, error, raw, content, ignored, in_order FROM profile"
+                " WHERE name = ?";
         _cleanup_query_ Query query = query_cached(store, sql);
         ProfileRecord record = {.name = name};
         int r;
@@ -67,9 +79,10 @@ int store_profile_get(Store *store, const char *name, ProfileRecord *ret, Error 
                 return r < 0 ? r : STORE_NOT_FOUND;
         record.mtime = query_column_int(&query, 0, 0);
         record.error = query_column_text(&query, 1);
-        record.has_content = column_checksum(&query, 2, &record.raw) &&
-                             column_digest(&query, 3, &record.content) &&
-                             column_digest(&query, 4, &record.ignore);
+        record.has_content = column_checksum(&query, 2, &record.raw);
+        record.has_id = record.has_content && column_content_id(&query, 3, &record.content) &&
+                        column_digest(&query, 4, &record.ignore);
+        record.in_order = record.has_id && query_column_int(&query, 5, 0);
         *ret = record;
         return 0;
 }
@@ -79,9 +92,9 @@ void profile_record_done(ProfileRecord *record)
         free(TAKE_PTR(record->error));
 }
 
-static void bind_bytes(Query *query, const ProfileRecord *record, const uint8_t *bytes, size_t len)
+static void bind_bytes(Query *query, bool known, const uint8_t *bytes, size_t len)
 {
-        if (record->has_content)
+        if (known)
                 query_blob(query, bytes, len);
         else
                 query_null(query);
@@ -90,16 +103,20 @@ static void bind_bytes(Query *query, const ProfileRecord *record, const uint8_t 
 int store_profile_put(Store *store, const ProfileRecord *record, Error *err)
 {
         static const char sql[] =
-                "INSERT OR REPLACE INTO profile (name, mtime, error, raw, content, ignored)"
-                " VALUES (?, ?, ?, ?, ?, ?)";
+                "INSERT OR REPLACE INTO profile (name, mtime, error, raw, content, ignored,"
+                " in_order) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        bool has_id = record->has_content && record->has_id;
         _cleanup_query_ Query query = query_cached(store, sql);
+        uint8_t content[CONTENT_ID_BYTES];
 
+        content_id_to_bytes(&record->content, content);
         query_text(&query, record->name);
         query_int(&query, record->mtime);
         query_text(&query, record->error);
-        bind_bytes(&query, record, record->raw.bytes, record->raw.len);
-        bind_bytes(&query, record, record->content.bytes, sizeof record->content.bytes);
-        bind_bytes(&query, record, record->ignore.bytes, sizeof record->ignore.bytes);
+        bind_bytes(&query, record->has_content, record->raw.bytes, record->raw.len);
+        bind_bytes(&query, has_id, content, sizeof content);
+        bind_bytes(&query, has_id, record->ignore.bytes, sizeof record->ignore.bytes);
+        query_int(&query, has_id && record->in_order);
         return query_run(&query, "write a profile", err);
 }
 

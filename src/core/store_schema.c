@@ -6,7 +6,7 @@ static const char *const profiles_steps[] = {
         " name TEXT NOT NULL PRIMARY KEY,"
         " mtime INTEGER NOT NULL,"
         " error TEXT,"     // NULL: up to date
-        " raw BLOB,"       // the three digests are NULL until the profile was fetched
+        " raw BLOB,"       // these three are NULL until the profile was fetched
         " content BLOB,"   //
         " ignored BLOB"    //
         ") WITHOUT ROWID;" //
@@ -14,6 +14,8 @@ static const char *const profiles_steps[] = {
         " key TEXT NOT NULL PRIMARY KEY,"
         " value TEXT NOT NULL"
         ") WITHOUT ROWID;",
+        // `content` was a SHA-256 before, and is told from those by its length.
+        "ALTER TABLE profile ADD COLUMN in_order INTEGER NOT NULL DEFAULT 0;",
 };
 
 // A body is in a table of its own, once for each content: a change of state must not rewrite 100

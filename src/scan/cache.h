@@ -1,8 +1,9 @@
 // CACHE_DIR: the last body of each profile, under its name, in the Python script's format, so that
 // a site can go back to it: CACHE_DIR/<name> and CACHE_DIR/cached_info.xml.
 //
-// It explains (which paths differ); it does not decide: digests in the store do. A body that is
-// missing or does not have the expected checksum costs the explanation, nothing else.
+// It explains (which paths differ) and saves work; it does not decide: content ids in the store do.
+// A body that is missing or does not have the expected checksum costs the explanation, nothing
+// else.
 #pragma once
 
 #include <stdbool.h>

@@ -2,18 +2,12 @@
 
 #include <string.h>
 
-#include "core/profile_outline.h"
+#include "core/profile_texts.h"
 #include "scan/cache.h"
 #include "util/alloc.h"
 
 #define DIFFERENCES_TOLD_MAX 200
 #define MORE_LINE_RESERVE 40 // bytes kept for "and N more"
-
-// A fetched document.
-typedef struct Body {
-        ProfileText text;
-        const ProfileOutline *outline;
-} Body;
 
 int decision_rules_init(DecisionRules *rules, const ScanConfig *config, ProfilePaths **ret_ignore,
                         Error *err)
@@ -51,80 +45,108 @@ static char *describe_differences(const ProfileDiffs *diffs)
         return buf_take(&text, NULL);
 }
 
-static void explain(const DecisionRules *rules, const Buf *earlier, const Body *body,
-                    Decision *decision)
+static void take_differences(Decision *decision, ProfileDiffs *diffs)
 {
-        const ProfileText before = {buf_str(earlier), earlier->len};
+        decision->verdict = VERDICT_CHANGED;
+        decision->n_differences = diffs->n_total;
+        decision->changes = describe_differences(diffs);
+        profile_diffs_done(diffs);
+}
+
+// Decides by what differs from the earlier body, whose id is known. False: the whole must be read.
+static bool follow(const DecisionRules *rules, const ProfileRecord *known, ProfileText earlier,
+                   ProfileText body, Decision *decision)
+{
+        ContentId content = known->content;
         ProfileDiffs diffs = {.n_items = 0};
 
-        if (profile_diff_texts(before, body->text, body->outline, rules->ignore,
-                               DIFFERENCES_TOLD_MAX, &diffs, NULL) < 0)
-                return;
-        decision->n_differences = diffs.n_total;
-        decision->changes = describe_differences(&diffs);
-        profile_diffs_done(&diffs);
+        if (!known->in_order || !profile_follow_texts(earlier, body, rules->ignore,
+                                                      DIFFERENCES_TOLD_MAX, &content, &diffs))
+                return false;
+        decision->content = content;
+        decision->in_order = true;
+        if (content_id_equal(&content, &known->content))
+                profile_diffs_done(&diffs);
+        else
+                take_differences(decision, &diffs);
+        return true;
 }
 
-// Whether the earlier body has this content with the ignored paths of now.
-static bool has_content(const DecisionRules *rules, const Buf *earlier, const Digest *content)
+// Whether the earlier body has this content with the ignored paths and ids of now.
+static bool has_content(const DecisionRules *rules, ProfileText earlier, const ContentId *content)
 {
-        _cleanup_outline_ ProfileOutline outline = {0};
-        Digest found;
+        bool in_order;
+        ContentId found;
 
-        return profile_digest_text(buf_str(earlier), earlier->len, rules->ignore, &found, &outline,
-                                   NULL) == 0 &&
-               digest_equal(&found, content);
-}
-
-// A profile whose content was known.
-static void compare(const DecisionRules *rules, const char *name, const ProfileRecord *known,
-                    const Body *body, Decision *decision)
-{
-        _cleanup_buf_ Buf earlier = BUF_INIT(rules->max_bytes);
-        bool comparable = digest_equal(&known->ignore, &rules->ignore_digest), cached;
-
-        decision->verdict = VERDICT_UNCHANGED;
-        if (comparable && digest_equal(&known->content, &decision->content))
-                return;
-        // A cache that cannot be read costs the explanation; hence no error.
-        cached = cache_read_exact(rules->cache_dir, name, &known->raw, &earlier, NULL) == 0;
-        if (!comparable && cached && has_content(rules, &earlier, &decision->content))
-                return;
-        decision->verdict = VERDICT_CHANGED;
-        if (cached)
-                explain(rules, &earlier, body, decision);
+        return profile_content_of_text(earlier, rules->ignore, &found, &in_order, NULL) == 0 &&
+               content_id_equal(&found, content);
 }
 
 // Whether the known body was this one, whose checksum is `raw`.
-static bool has_bytes(const ProfileRecord *known, const Checksum *raw, const char *body, size_t len)
+static bool has_bytes(const ProfileRecord *known, const Checksum *raw, ProfileText body)
 {
         if (known->raw.len == raw->len)
                 return memcmp(known->raw.bytes, raw->bytes, raw->len) == 0;
-        return checksum_matches(&known->raw, body, len); // of an earlier version
+        return checksum_matches(&known->raw, body.text, body.len); // of an earlier version
+}
+
+// Compares with the earlier body, if the cache has it. One that cannot be read costs the
+// explanation; hence no error.
+static int compare(const DecisionRules *rules, const char *name, const ProfileRecord *known,
+                   ProfileText body, Decision *decision, Error *err)
+{
+        _cleanup_buf_ Buf cached = BUF_INIT(rules->max_bytes);
+        bool is_cached = cache_read_exact(rules->cache_dir, name, &known->raw, &cached, NULL) == 0;
+        bool comparable = known->has_id && digest_equal(&known->ignore, &rules->ignore_digest);
+        const ProfileText earlier = {buf_str(&cached), cached.len};
+        ProfileDiffs diffs = {.n_items = 0};
+        int r;
+
+        if (is_cached && comparable && follow(rules, known, earlier, body, decision))
+                return 0;
+        r = profile_content_of_text(body, rules->ignore, &decision->content, &decision->in_order,
+                                    err);
+        if (r < 0)
+                return r;
+        if (comparable ? content_id_equal(&known->content, &decision->content)
+                       : is_cached && has_content(rules, earlier, &decision->content))
+                return 0;
+        decision->verdict = VERDICT_CHANGED;
+        if (is_cached && profile_diff_texts(earlier, body, rules->ignore, DIFFERENCES_TOLD_MAX,
+                                            &diffs, NULL) == 0)
+                take_differences(decision, &diffs);
+        return 0;
+}
+
+static int decide(const DecisionRules *rules, const char *name, const ProfileRecord *known,
+                  bool baseline, ProfileText body, Decision *decision, Error *err)
+{
+        bool same_bytes = known && known->has_content && has_bytes(known, &decision->raw, body);
+
+        if (same_bytes && known->has_id) {
+                decision->content = known->content;
+                decision->ignore = known->ignore;
+                decision->in_order = known->in_order;
+                return 0;
+        }
+        if (known && known->has_content && !same_bytes)
+                return compare(rules, name, known, body, decision, err);
+        if (!same_bytes)
+                decision->verdict = baseline ? VERDICT_BASELINE : VERDICT_ADDED;
+        return profile_content_of_text(body, rules->ignore, &decision->content, &decision->in_order,
+                                       err);
 }
 
 int decision_make(const DecisionRules *rules, const char *name, const ProfileRecord *known,
                   bool baseline, const char *body, size_t len, Decision *ret, Error *err)
 {
         Decision decision = {.verdict = VERDICT_UNCHANGED, .ignore = rules->ignore_digest};
-        _cleanup_outline_ ProfileOutline outline = {0};
-        const Body fetched = {.text = {body, len}, .outline = &outline};
         int r;
 
         checksum_of(body, len, &decision.raw);
-        if (known && known->has_content && has_bytes(known, &decision.raw, body, len)) {
-                decision.content = known->content;
-                decision.ignore = known->ignore;
-                *ret = decision;
-                return 0;
-        }
-        r = profile_digest_text(body, len, rules->ignore, &decision.content, &outline, err);
+        r = decide(rules, name, known, baseline, (ProfileText){body, len}, &decision, err);
         if (r < 0)
                 return error_prefix(err, "not a JSON profile");
-        if (known && known->has_content)
-                compare(rules, name, known, &fetched, &decision);
-        else
-                decision.verdict = baseline ? VERDICT_BASELINE : VERDICT_ADDED;
         *ret = decision;
         return 0;
 }

@@ -1,7 +1,9 @@
 // Decides what a fetched profile means: nothing, the baseline, or a message.
 //
-// Digests decide, the cached body only explains: same bytes as last time need no parsing; else the
-// documents are compared outside IGNORE_PATHS by their content ids.
+// Content ids decide: same bytes as last time need no parsing; else the documents are compared
+// outside IGNORE_PATHS by them. The cached body explains, and spares reading what is the same in
+// both, id and words being what they would be without it. Only where the ids cannot be compared
+// (other IGNORE_PATHS, or a record of a version that made other ids) it has a say.
 #pragma once
 
 #include <stdbool.h>
@@ -29,10 +31,12 @@ typedef struct DecisionRules {
 
 typedef struct Decision {
         Verdict verdict;
-        Checksum raw; // these three for the record
-        Digest content, ignore;
-        size_t n_differences; // 0 also when they cannot be told
-        char *changes;        // a line each, cut at MESSAGE_CHANGES_MAX; NULL: none
+        Checksum raw; // these four for the record
+        ContentId content;
+        Digest ignore;
+        bool in_order;
+        size_t n_differences;    // 0 also when they cannot be told
+        char *changes;           // a line each, cut at MESSAGE_CHANGES_MAX; NULL: none
 } Decision;
 
 // Reads IGNORE_PATHS; *ret_ignore belongs to the caller and must outlive the rules.

@@ -18,6 +18,8 @@ static bool read_content(const ScanConfig *config, const DecisionRules *rules, c
         record->raw = decision.raw;
         record->content = decision.content;
         record->ignore = decision.ignore;
+        record->in_order = decision.in_order;
+        record->has_id = true;
         return true;
 }
 

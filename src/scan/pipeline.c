@@ -97,10 +97,10 @@ static int need_publisher(Scan *scan, Error *err)
 
 static Offer *offer_new(const CatalogEntry *entry, const Decision *decision, Buf *body)
 {
-        char hex[DIGEST_HEX_SIZE];
+        char hex[CONTENT_ID_HEX_SIZE];
         Offer *offer = xcalloc(1, sizeof *offer);
 
-        digest_hex(&decision->content, hex);
+        content_id_hex(&decision->content, hex);
         offer->name = xstrndup(entry->entry, entry->name_len);
         offer->record = (ProfileRecord){
                 .name = offer->name,
@@ -108,7 +108,9 @@ static Offer *offer_new(const CatalogEntry *entry, const Decision *decision, Buf
                 .raw = decision->raw,
                 .content = decision->content,
                 .ignore = decision->ignore,
+                .in_order = decision->in_order,
                 .has_content = true,
+                .has_id = true,
         };
         offer->message = (Message){
                 .message_id = message_new_id(),
@@ -177,7 +179,9 @@ static int record_profile(Scan *scan, const CatalogEntry *entry, const char *nam
                 .raw = decision->raw,
                 .content = decision->content,
                 .ignore = decision->ignore,
+                .in_order = decision->in_order,
                 .has_content = true,
+                .has_id = true,
         };
 
         if (decision->verdict == VERDICT_BASELINE)

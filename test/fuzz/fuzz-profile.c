@@ -9,7 +9,7 @@
 
 #include "core/identity.h"
 #include "core/profile.h"
-#include "core/profile_outline.h"
+#include "core/profile_texts.h"
 #include "util/buf.h"
 #include "util/strutil.h"
 
@@ -72,14 +72,14 @@ static void check_rewritten(const Profile *profile, size_t size)
 {
         _cleanup_buf_ Buf text = BUF_INIT(WRITTEN_MAX(size));
         _cleanup_profile_ Profile *again = NULL;
-        Digest one, two;
+        ContentId one, two;
 
         write_node(&text, profile_root(profile));
         again = parse(buf_str(&text), text.len);
         must(again != NULL);
-        profile_digest(profile, NULL, &one);
-        profile_digest(again, NULL, &two);
-        must(digest_equal(&one, &two));
+        profile_content_id(profile, NULL, &one);
+        profile_content_id(again, NULL, &two);
+        must(content_id_equal(&one, &two));
 }
 
 static void check_identity(const Profile *profile)
@@ -107,12 +107,12 @@ static void check_identity(const Profile *profile)
 static void check_pair(const Profile *a, const Profile *b, const ProfilePaths *ignore)
 {
         ProfileDiffs diffs;
-        Digest one, two;
+        ContentId one, two;
 
-        profile_digest(a, ignore, &one);
-        profile_digest(b, ignore, &two);
+        profile_content_id(a, ignore, &one);
+        profile_content_id(b, ignore, &two);
         profile_diff(a, b, ignore, 5, &diffs);
-        must((diffs.n_total == 0) == digest_equal(&one, &two));
+        must((diffs.n_total == 0) == content_id_equal(&one, &two));
         must(diffs.n_items == (diffs.n_total < 5 ? diffs.n_total : 5));
         for (size_t at = 0; at < diffs.n_items; at++) {
                 char *line = profile_diff_describe(&diffs.items[at]);
@@ -123,23 +123,24 @@ static void check_pair(const Profile *a, const Profile *b, const ProfilePaths *i
         profile_diffs_done(&diffs);
 }
 
-// In one pass over the text: the same digest, or the same words for what is wrong with it.
-static void check_digest_text(const char *text, size_t len, const ProfilePaths *ignore)
+// In one pass over the text: the same content id, or the same words for what is wrong with it.
+static void check_content_of_text(const char *text, size_t len, const ProfilePaths *ignore)
 {
-        _cleanup_outline_ ProfileOutline outline = {0};
         _cleanup_profile_ Profile *profile = NULL;
         Error by_tree_err = ERROR_NONE, err = ERROR_NONE;
         int by_tree = profile_parse(text, len, &profile, &by_tree_err);
-        Digest want, got;
-        int r = profile_digest_text(text, len, ignore, &got, &outline, &err);
+        ContentId want, got;
+        bool in_order;
+        int r = profile_content_of_text((ProfileText){text, len}, ignore, &got, &in_order, &err);
 
         must(r == by_tree);
         if (r < 0) {
                 must(strcmp(err.text, by_tree_err.text) == 0);
                 return;
         }
-        profile_digest(profile, ignore, &want);
-        must(digest_equal(&want, &got));
+        profile_content_id(profile, ignore, &want);
+        must(content_id_equal(&want, &got));
+        must(in_order == profile_in_order(profile));
 }
 
 static void check_same_diffs(const ProfileDiffs *one, const ProfileDiffs *two)
@@ -159,14 +160,34 @@ static void check_same_diffs(const ProfileDiffs *one, const ProfileDiffs *two)
 static void check_diff_texts(const ProfileText *before, const ProfileText *after,
                              const ProfilePaths *ignore)
 {
-        _cleanup_outline_ ProfileOutline outline = {0};
         _cleanup_profile_ Profile *a = parse(before->text, before->len);
         _cleanup_profile_ Profile *b = parse(after->text, after->len);
         ProfileDiffs want, got;
-        Digest digest;
 
-        must(profile_digest_text(after->text, after->len, ignore, &digest, &outline, NULL) == 0);
-        must(profile_diff_texts(*before, *after, &outline, ignore, 5, &got, NULL) == 0);
+        must(profile_diff_texts(*before, *after, ignore, 5, &got, NULL) == 0);
+        profile_diff(a, b, ignore, 5, &want);
+        check_same_diffs(&want, &got);
+        profile_diffs_done(&want);
+        profile_diffs_done(&got);
+}
+
+// The same for what need not be a profile, and its content id from that of the earlier one.
+static void check_follow(const ProfileText *before, const ProfileText *after,
+                         const ProfilePaths *ignore)
+{
+        _cleanup_profile_ Profile *a = parse(before->text, before->len), *b = NULL;
+        ProfileDiffs want, got;
+        ContentId id, want_id;
+
+        if (!profile_in_order(a))
+                return;
+        profile_content_id(a, ignore, &id);
+        if (!profile_follow_texts(*before, *after, ignore, 5, &id, &got))
+                return;
+        b = parse(after->text, after->len);
+        must(b && profile_in_order(b));
+        profile_content_id(b, ignore, &want_id);
+        must(content_id_equal(&id, &want_id));
         profile_diff(a, b, ignore, 5, &want);
         check_same_diffs(&want, &got);
         profile_diffs_done(&want);
@@ -188,10 +209,12 @@ static void check_edited(const char *text, size_t len, const ProfilePaths *ignor
                 must(buf_append(&edited, text, at) == 0 &&
                      buf_append_str(&edited, edits[i % ELEMENTSOF(edits)]) == 0 &&
                      buf_append(&edited, text + at + gone, len - at - gone) == 0);
+                after = (ProfileText){buf_str(&edited), edited.len};
+                check_follow(&before, &after, ignore);
                 profile = parse(buf_str(&edited), edited.len);
                 if (!profile)
                         continue;
-                after = (ProfileText){buf_str(&edited), edited.len};
+                check_follow(&after, &before, ignore);
                 check_diff_texts(&before, &after, ignore);
                 check_diff_texts(&after, &before, ignore);
         }
@@ -209,13 +232,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ProfileText b_text;
 
         must(profile_paths_new(list, &ignore, NULL) == 0);
-        check_digest_text(text, a_len, NULL);
-        check_digest_text(text, a_len, ignore);
+        check_content_of_text(text, a_len, NULL);
+        check_content_of_text(text, a_len, ignore);
         if (!a)
                 return 0;
         check_rewritten(a, size);
         check_identity(a);
         b_text = nul ? (ProfileText){nul + 1, size - a_len - 1} : (ProfileText){text, a_len};
+        check_follow(&(ProfileText){text, a_len}, &b_text, NULL);
+        check_follow(&(ProfileText){text, a_len}, &b_text, ignore);
         b = parse(b_text.text, b_text.len);
         if (!b)
                 return 0;

@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import sqlite3
 
 import pytest
 
@@ -89,7 +90,7 @@ def test_message_on_rabbitmq(rabbit_site):
     assert properties.delivery_mode == 2
     assert properties.message_id and properties.timestamp
     assert properties.headers["x-packuilon-entry"] == entry("a")
-    assert len(properties.headers["x-packuilon-content-id"]) == 64
+    assert len(properties.headers["x-packuilon-content-id"]) == 32
     assert "/software/packages/nginx" in properties.headers["x-packuilon-changes"]
 
 
@@ -289,6 +290,25 @@ def test_other_ignored_paths_do_not_rebuild_the_world(local_site):
     assert counts(result) == {"changed": 1, "queued": 1, "unchanged": 2}
     assert "/software/signal" in result.err
     assert queued_entries(site) == [entry("b")]
+
+
+def test_records_of_the_first_version_do_not_rebuild_the_world(local_site):
+    """Their content ids were others, and the table had a column less."""
+    site = local_site
+    baseline(site, "a", "b", "c")
+    with sqlite3.connect(site.state_dir / "profiles.db") as connection:
+        connection.execute("UPDATE profile SET content = zeroblob(32)")
+        connection.execute("ALTER TABLE profile DROP COLUMN in_order")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    assert counts(site.scan()) == {"unchanged": 3}
+    site.profiles.change(entry("a"), "/software/signal", 1)
+    site.profiles.recompile(entry("b"), entry("c"))
+    site.profiles.add(entry("c"), json.dumps(site.profiles.read(entry("c"))).encode())
+    result = site.scan()
+    assert counts(result) == {"changed": 1, "queued": 1, "unchanged": 2}
+    assert "added /software/signal" in result.err
+    assert queued_entries(site) == [entry("a")]
 
 
 # ---- asking for less -------------------------------------------------------------------------

@@ -251,7 +251,8 @@ static void test_long_lists(void **state)
         assert_int_equal(diffs.n_total, 2 * N);
 }
 
-// ---- property: no differences exactly when the digests are equal ------------------------------
+// ---- property: no differences exactly when the content ids are equal
+// -----------------------------
 
 typedef struct Random {
         uint64_t state;
@@ -350,22 +351,22 @@ static void check_pair(const char *a, const char *b, const ProfilePaths *ignore,
         _cleanup_profile_ Profile *before = parse_str(a), *after = parse_str(b);
         _cleanup_(profile_diffs_done) ProfileDiffs there = {0};
         _cleanup_(profile_diffs_done) ProfileDiffs back = {0};
-        Digest one, two;
+        ContentId one, two;
         bool same;
 
-        profile_digest(before, ignore, &one);
-        profile_digest(after, ignore, &two);
-        same = digest_equal(&one, &two);
+        profile_content_id(before, ignore, &one);
+        profile_content_id(after, ignore, &two);
+        same = content_id_equal(&one, &two);
         profile_diff(before, after, ignore, 1, &there);
         profile_diff(after, before, ignore, 1, &back);
         if ((there.n_total == 0) != same || (back.n_total == 0) != same)
-                fail_msg("seed %llu: digests %s, %zu differences there, %zu back:\n%s\n%s",
+                fail_msg("seed %llu: content ids %s, %zu differences there, %zu back:\n%s\n%s",
                          (unsigned long long)seed, same ? "equal" : "differ", there.n_total,
                          back.n_total, a, b);
         *n_equal += same;
 }
 
-static void test_digest_and_diff_agree(void **state)
+static void test_content_id_and_diff_agree(void **state)
 {
         enum { ROUNDS = 10000 };
         const char *given = getenv("SEED");
@@ -404,7 +405,7 @@ int main(void)
                 cmocka_unit_test(test_limit_of_items),
                 cmocka_unit_test(test_samples),
                 cmocka_unit_test(test_long_lists),
-                cmocka_unit_test(test_digest_and_diff_agree),
+                cmocka_unit_test(test_content_id_and_diff_agree),
         };
 
         return cmocka_run_group_tests_name("profile-diff", tests, NULL, NULL);

@@ -9,11 +9,11 @@ static bool same_content(const char *a_name, const char *b_name)
         _cleanup_free_ char *a_text = sample_text(a_name, &a_len);
         _cleanup_free_ char *b_text = sample_text(b_name, &b_len);
         _cleanup_profile_ Profile *a = parse_ok(a_text, a_len), *b = parse_ok(b_text, b_len);
-        Digest a_digest, b_digest;
+        ContentId a_id, b_id;
 
-        profile_digest(a, ignore, &a_digest);
-        profile_digest(b, ignore, &b_digest);
-        return digest_equal(&a_digest, &b_digest);
+        profile_content_id(a, ignore, &a_id);
+        profile_content_id(b, ignore, &b_id);
+        return content_id_equal(&a_id, &b_id);
 }
 
 // The table in test/data/profiles/README.md.
@@ -170,13 +170,13 @@ static void test_many_patterns_match(void **state)
                 _cleanup_free_ char *c = xasprintf("{\"k%zu\":{\"m\":{\"v%zu\":2}}}", at, at + 1);
                 _cleanup_profile_ Profile *pa = parse_str(a), *pb = parse_str(b),
                                           *pc = parse_str(c);
-                Digest da, db, dc;
+                ContentId da, db, dc;
 
-                profile_digest(pa, paths, &da);
-                profile_digest(pb, paths, &db);
-                profile_digest(pc, paths, &dc);
-                assert_true(digest_equal(&da, &db));
-                assert_false(digest_equal(&da, &dc));
+                profile_content_id(pa, paths, &da);
+                profile_content_id(pb, paths, &db);
+                profile_content_id(pc, paths, &dc);
+                assert_true(content_id_equal(&da, &db));
+                assert_false(content_id_equal(&da, &dc));
         }
 }
 

@@ -1,27 +1,33 @@
-// Digests and differences of texts: what trees of the whole documents give, by less work.
+// Content ids and differences of texts: what trees of the whole documents give, by less work.
 #include "profile-data.h"
 
 #include <errno.h>
 
-#include "core/profile_outline.h"
+#include "core/profile_texts.h"
 
 #define ALL SIZE_MAX
 
-static void assert_same_digest(const char *text, const ProfilePaths *ignore)
+static ProfileText text_of(const char *text)
 {
-        _cleanup_profile_ Profile *profile = parse_str(text);
-        _cleanup_outline_ ProfileOutline outline = {0};
-        Error err = ERROR_NONE;
-        Digest want, got;
-        int r = profile_digest_text(text, strlen(text), ignore, &got, &outline, &err);
-
-        assert_ok(r, err);
-        profile_digest(profile, ignore, &want);
-        if (!digest_equal(&want, &got))
-                fail_msg("%s has another digest", text);
+        return (ProfileText){text, strlen(text)};
 }
 
-static void test_digest(void **state)
+static void assert_same_content(const char *text, const ProfilePaths *ignore)
+{
+        _cleanup_profile_ Profile *profile = parse_str(text);
+        bool in_order = !profile_in_order(profile);
+        Error err = ERROR_NONE;
+        ContentId want, got;
+        int r = profile_content_of_text(text_of(text), ignore, &got, &in_order, &err);
+
+        assert_ok(r, err);
+        profile_content_id(profile, ignore, &want);
+        if (!content_id_equal(&want, &got))
+                fail_msg("%s has another content id", text);
+        assert_int_equal(in_order, profile_in_order(profile));
+}
+
+static void test_content_id(void **state)
 {
         static const char *const texts[] = {
                 "{}",
@@ -37,11 +43,11 @@ static void test_digest(void **state)
 
         (void)state;
         for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
-                assert_same_digest(texts[i], NULL);
-                assert_same_digest(texts[i], paths);
+                assert_same_content(texts[i], NULL);
+                assert_same_content(texts[i], paths);
         }
-        assert_same_digest(sample, NULL);
-        assert_same_digest(sample, paths);
+        assert_same_content(sample, NULL);
+        assert_same_content(sample, paths);
 }
 
 static void test_refused(void **state)
@@ -59,15 +65,15 @@ static void test_refused(void **state)
 
         (void)state;
         for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
-                _cleanup_outline_ ProfileOutline outline = {0};
                 Error want = ERROR_NONE, got = ERROR_NONE;
                 Profile *none = NULL;
-                Digest digest;
+                bool in_order;
+                ContentId id;
 
                 assert_int_equal(profile_parse(texts[i], strlen(texts[i]), &none, &want), -EBADMSG);
-                assert_int_equal(profile_digest_text(texts[i], strlen(texts[i]), NULL, &digest,
-                                                     &outline, &got),
-                                 -EBADMSG);
+                assert_int_equal(
+                        profile_content_of_text(text_of(texts[i]), NULL, &id, &in_order, &got),
+                        -EBADMSG);
                 assert_string_equal(got.text, want.text);
         }
 }
@@ -88,16 +94,11 @@ static char *lines_of(ProfileDiffs *diffs)
 static void assert_same_diffs(const char *a, const char *b, const ProfilePaths *ignore)
 {
         _cleanup_profile_ Profile *before = parse_str(a), *after = parse_str(b);
-        _cleanup_outline_ ProfileOutline outline = {0};
         _cleanup_free_ char *want = NULL, *got = NULL;
-        ProfileText before_text = {a, strlen(a)}, after_text = {b, strlen(b)};
         ProfileDiffs diffs = {0};
         Error err = ERROR_NONE;
-        Digest digest;
-        int r = profile_digest_text(b, strlen(b), ignore, &digest, &outline, &err);
+        int r = profile_diff_texts(text_of(a), text_of(b), ignore, ALL, &diffs, &err);
 
-        assert_ok(r, err);
-        r = profile_diff_texts(before_text, after_text, &outline, ignore, ALL, &diffs, &err);
         assert_ok(r, err);
         got = lines_of(&diffs);
         profile_diff(before, after, ignore, ALL, &diffs);
@@ -140,31 +141,30 @@ static void test_differences(void **state)
         }
 }
 
-// Both texts are spoilt where they are the same, after the outline was made: who reads the whole
-// finds it.
+// Both texts are spoilt where they are the same: who reads the whole finds it.
 static void test_only_what_differs_is_read(void **state)
 {
         char a[] = "{\"a\":{\"x\":1},\"b\":{\"c\":2,\"d\":3,\"e\":4},\"f\":[5,6]}";
         char b[] = "{\"a\":{\"x\":1},\"b\":{\"c\":2,\"d\":7,\"e\":4},\"f\":[5,6]}";
         const char *const places[] = {"1", "2", "4", "6"};
-        _cleanup_outline_ ProfileOutline outline = {0};
-        Error err = ERROR_NONE;
-        Digest digest;
-        int r = profile_digest_text(b, strlen(b), NULL, &digest, &outline, &err);
 
         (void)state;
-        assert_ok(r, err);
         for (size_t i = 0; i < ELEMENTSOF(places); i++) {
                 size_t at = strcspn(b, places[i]);
-                _cleanup_free_ char *lines = NULL;
+                _cleanup_free_ char *lines = NULL, *followed = NULL;
+                ContentId id = {{0}};
                 ProfileDiffs diffs = {0};
+                Error err = ERROR_NONE;
+                int r;
 
                 a[at] = b[at] = '?';
-                r = profile_diff_texts((ProfileText){a, strlen(a)}, (ProfileText){b, strlen(b)},
-                                       &outline, NULL, ALL, &diffs, &err);
+                r = profile_diff_texts(text_of(a), text_of(b), NULL, ALL, &diffs, &err);
                 assert_ok(r, err);
                 lines = lines_of(&diffs);
                 assert_string_equal(lines, "changed /b/d: 3 -> 7\n");
+                assert_true(profile_follow_texts(text_of(a), text_of(b), NULL, ALL, &id, &diffs));
+                followed = lines_of(&diffs);
+                assert_string_equal(followed, lines);
                 a[at] = b[at] = *places[i];
         }
 }
@@ -195,7 +195,7 @@ static void test_sample(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_digest),
+                cmocka_unit_test(test_content_id),
                 cmocka_unit_test(test_refused),
                 cmocka_unit_test(test_differences),
                 cmocka_unit_test(test_only_what_differs_is_read),

@@ -225,18 +225,18 @@ static void test_node_limit(void **state)
         assert_string_equal(err.text, "line 1: more than 8388608 values");
 }
 
-static void assert_same_digest(const char *a, const char *b, const ProfilePaths *ignore, bool same)
+static void assert_same_content(const char *a, const char *b, const ProfilePaths *ignore, bool same)
 {
         _cleanup_profile_ Profile *first = parse_str(a), *second = parse_str(b);
-        Digest one, two;
+        ContentId one, two;
 
-        profile_digest(first, ignore, &one);
-        profile_digest(second, ignore, &two);
-        if (digest_equal(&one, &two) != same)
-                fail_msg("%s and %s: digests %s", a, b, same ? "differ" : "are equal");
+        profile_content_id(first, ignore, &one);
+        profile_content_id(second, ignore, &two);
+        if (content_id_equal(&one, &two) != same)
+                fail_msg("%s and %s: content ids %s", a, b, same ? "differ" : "are equal");
 }
 
-static void test_digest(void **state)
+static void test_content_id(void **state)
 {
         static const struct {
                 const char *a, *b;
@@ -254,48 +254,56 @@ static void test_digest(void **state)
                 {"{\"a\":[[1],2]}", "{\"a\":[[1,2]]}", false},
                 {"{\"a\":{\"b\":1}}", "{\"a\":{},\"b\":1}", false},
                 {"{\"ab\":\"c\"}", "{\"a\":\"bc\"}", false},
+                // What is a sum must not be blind to a change of places.
+                {"{\"a\":1,\"b\":2}", "{\"a\":2,\"b\":1}", false},
+                {"{\"a\":{\"x\":1},\"b\":{\"x\":2}}", "{\"a\":{\"x\":2},\"b\":{\"x\":1}}", false},
+                {"{\"a\":{\"x\":1,\"y\":2},\"b\":{}}", "{\"a\":{\"x\":1},\"b\":{\"y\":2}}", false},
+                {"{\"a\":[{\"x\":1},{}]}", "{\"a\":[{},{\"x\":1}]}", false},
+                {"{\"a\":{\"0\":1}}", "{\"a\":[1]}", false},
+                {"{\"a\":{}}", "{}", false},
+                {"{\"a\":[[],[]]}", "{\"a\":[[[]]]}", false},
         };
 
         (void)state;
         for (size_t at = 0; at < ELEMENTSOF(cases); at++)
-                assert_same_digest(cases[at].a, cases[at].b, NULL, cases[at].same);
+                assert_same_content(cases[at].a, cases[at].b, NULL, cases[at].same);
 }
 
-static void test_digest_ignores(void **state)
+static void test_content_id_ignores(void **state)
 {
         _cleanup_profile_paths_ ProfilePaths *paths = PATHS("/a/x", "/l/1", "/n/*/ip");
 
         (void)state;
-        assert_same_digest("{\"a\":{\"x\":1,\"y\":2}}", "{\"a\":{\"y\":2,\"x\":{\"z\":[]}}}", paths,
-                           true);
-        assert_same_digest("{\"a\":{\"y\":2}}", "{\"a\":{\"y\":2,\"x\":1}}", paths, true);
-        assert_same_digest("{\"a\":{\"y\":2}}", "{\"a\":{\"y\":3}}", paths, false);
-        assert_same_digest("{\"a\":{\"x\":1}}", "{}", paths, false);
-        assert_same_digest("{\"l\":[1,2,3]}", "{\"l\":[1,9,3]}", paths, true);
-        assert_same_digest("{\"l\":[1,2,3]}", "{\"l\":[1,2,9]}", paths, false);
-        assert_same_digest("{\"n\":{\"e\":{\"ip\":1,\"gw\":1}}}", "{\"n\":{\"e\":{\"gw\":1}}}",
-                           paths, true);
-        assert_same_digest("{\"n\":[{\"ip\":1}]}", "{\"n\":[{\"ip\":2}]}", paths, true);
-        assert_same_digest("{\"n\":{\"e\":{\"ip\":1}}}", "{\"n\":{\"f\":{\"ip\":1}}}", paths,
-                           false);
-        assert_same_digest("{\"n\":{\"ip\":1}}", "{\"n\":{\"ip\":2}}", paths, false);
+        assert_same_content("{\"a\":{\"x\":1,\"y\":2}}", "{\"a\":{\"y\":2,\"x\":{\"z\":[]}}}",
+                            paths, true);
+        assert_same_content("{\"a\":{\"y\":2}}", "{\"a\":{\"y\":2,\"x\":1}}", paths, true);
+        assert_same_content("{\"a\":{\"y\":2}}", "{\"a\":{\"y\":3}}", paths, false);
+        assert_same_content("{\"a\":{\"x\":1}}", "{}", paths, false);
+        assert_same_content("{\"l\":[1,2,3]}", "{\"l\":[1,9,3]}", paths, true);
+        assert_same_content("{\"l\":[1,2,3]}", "{\"l\":[1,2,9]}", paths, false);
+        assert_same_content("{\"n\":{\"e\":{\"ip\":1,\"gw\":1}}}", "{\"n\":{\"e\":{\"gw\":1}}}",
+                            paths, true);
+        assert_same_content("{\"n\":[{\"ip\":1}]}", "{\"n\":[{\"ip\":2}]}", paths, true);
+        assert_same_content("{\"n\":{\"e\":{\"ip\":1}}}", "{\"n\":{\"f\":{\"ip\":1}}}", paths,
+                            false);
+        assert_same_content("{\"n\":{\"ip\":1}}", "{\"n\":{\"ip\":2}}", paths, false);
 }
 
 // Where a name and "*" meet on one level, the way goes on by both.
-static void test_digest_ignores_by_name_and_wildcard(void **state)
+static void test_content_id_ignores_by_name_and_wildcard(void **state)
 {
         _cleanup_profile_paths_ ProfilePaths *paths = PATHS("/a/x", "/*/y", "/a/*/z");
 
         (void)state;
-        assert_same_digest("{\"a\":{\"x\":1,\"y\":1,\"w\":{\"z\":1}}}",
-                           "{\"a\":{\"x\":2,\"y\":2,\"w\":{\"z\":2}}}", paths, true);
-        assert_same_digest("{\"b\":{\"y\":1}}", "{\"b\":{\"y\":2}}", paths, true);
-        assert_same_digest("{\"b\":{\"x\":1}}", "{\"b\":{\"x\":2}}", paths, false);
-        assert_same_digest("{\"b\":{\"w\":{\"z\":1}}}", "{\"b\":{\"w\":{\"z\":2}}}", paths, false);
+        assert_same_content("{\"a\":{\"x\":1,\"y\":1,\"w\":{\"z\":1}}}",
+                            "{\"a\":{\"x\":2,\"y\":2,\"w\":{\"z\":2}}}", paths, true);
+        assert_same_content("{\"b\":{\"y\":1}}", "{\"b\":{\"y\":2}}", paths, true);
+        assert_same_content("{\"b\":{\"x\":1}}", "{\"b\":{\"x\":2}}", paths, false);
+        assert_same_content("{\"b\":{\"w\":{\"z\":1}}}", "{\"b\":{\"w\":{\"z\":2}}}", paths, false);
 }
 
-// A value longer than the hashing buffer.
-static void test_digest_of_long_values(void **state)
+// A value that is hashed from memory of its own.
+static void test_content_id_of_long_values(void **state)
 {
         enum { LEN = 10000 };
         _cleanup_free_ char *a = xmalloc(LEN + 10), *b = NULL;
@@ -305,30 +313,52 @@ static void test_digest_of_long_values(void **state)
         memcpy(a, "{\"a\":\"", 6);
         memcpy(a + LEN, "\"}", 3);
         b = xstrdup(a);
-        assert_same_digest(a, b, NULL, true);
+        assert_same_content(a, b, NULL, true);
         b[LEN - 1] = 'y';
-        assert_same_digest(a, b, NULL, false);
+        assert_same_content(a, b, NULL, false);
 }
 
-// What the content id of this version is: a change here rebuilds every image of every site.
-static void test_digest_is_stable(void **state)
+// What the content id of this version is: a change here rebuilds images for nothing, unless
+// records of this one are told from those of the next.
+static void test_content_id_is_stable(void **state)
 {
         _cleanup_profile_ Profile *profile =
                 parse_str("{\"a\":[1,true,null,\"x\"],\"b\":{\"c\":1.0E5}}");
-        char hex[DIGEST_HEX_SIZE];
-        Digest digest, same;
-        static const char form[] = "dk\0\0\0\1al"
-                                   "n\0\0\0\1"
-                                   "1b\0\0\0\4true"
-                                   "zs\0\0\0\1xe"
-                                   "k\0\0\0\1bdk\0\0\0\1cn\0\0\0\0051.0E5ee";
+        char hex[CONTENT_ID_HEX_SIZE];
+        ContentId id, back;
+        uint8_t bytes[CONTENT_ID_BYTES];
 
         (void)state;
-        profile_digest(profile, NULL, &digest);
-        digest_sha256(form, sizeof form - 1, &same);
-        digest_hex(&digest, hex);
-        assert_true(digest_equal(&digest, &same));
-        assert_int_equal(strlen(hex), DIGEST_HEX_SIZE - 1);
+        profile_content_id(profile, NULL, &id);
+        content_id_hex(&id, hex);
+        assert_string_equal(hex, "3d38ad2fb82faef9ee697d32488a6e99");
+        content_id_to_bytes(&id, bytes);
+        assert_int_equal(bytes[0], 0x3d);
+        content_id_from_bytes(bytes, &back);
+        assert_true(content_id_equal(&id, &back));
+}
+
+static void test_in_order(void **state)
+{
+        static const struct {
+                const char *text;
+                bool in_order;
+        } cases[] = {
+                {"{}", true},
+                {"{\"a\":1,\"b\":{\"a\":1,\"aa\":2},\"c\":[{\"x\":1},{\"a\":2}]}", true},
+                {"{\"b\":1,\"a\":1}", false},
+                {"{\"a\":[[{\"b\":1,\"a\":1}]]}", false},
+                {"{\"a\":{\"b\":1,\"c\":2,\"bb\":3},\"d\":1}", false},
+                {"{\"\\u0061\":1}", false},
+        };
+
+        (void)state;
+        for (size_t at = 0; at < ELEMENTSOF(cases); at++) {
+                _cleanup_profile_ Profile *profile = parse_str(cases[at].text);
+
+                if (profile_in_order(profile) != cases[at].in_order)
+                        fail_msg("%s", cases[at].text);
+        }
 }
 
 int main(void)
@@ -343,11 +373,12 @@ int main(void)
                 cmocka_unit_test(test_nul_byte),
                 cmocka_unit_test(test_depth_limit),
                 cmocka_unit_test(test_node_limit),
-                cmocka_unit_test(test_digest),
-                cmocka_unit_test(test_digest_ignores),
-                cmocka_unit_test(test_digest_ignores_by_name_and_wildcard),
-                cmocka_unit_test(test_digest_of_long_values),
-                cmocka_unit_test(test_digest_is_stable),
+                cmocka_unit_test(test_content_id),
+                cmocka_unit_test(test_content_id_ignores),
+                cmocka_unit_test(test_content_id_ignores_by_name_and_wildcard),
+                cmocka_unit_test(test_content_id_of_long_values),
+                cmocka_unit_test(test_content_id_is_stable),
+                cmocka_unit_test(test_in_order),
         };
 
         return cmocka_run_group_tests_name("profile", tests, NULL, NULL);

@@ -46,9 +46,11 @@ static void test_whole_record_comes_back(void **state)
         const ProfileRecord in = {.name = "profiles/o'neil;\"$NAME\".json",
                                   .mtime = INT64_C(1732300000123),
                                   .raw = checksum("raw"),
-                                  .content = digest("content"),
+                                  .content = {{UINT64_C(0x0102030405060708), UINT64_MAX}},
                                   .ignore = digest("ignore"),
+                                  .in_order = true,
                                   .has_content = true,
+                                  .has_id = true,
                                   .error = words};
         ProfileRecord out = {0};
 
@@ -58,7 +60,9 @@ static void test_whole_record_comes_back(void **state)
         assert_int_equal(out.mtime, in.mtime);
         assert_true(out.has_content);
         assert_true(checksum_matches(&out.raw, "raw", 3));
-        assert_true(digest_equal(&out.content, &in.content));
+        assert_true(out.has_id);
+        assert_true(out.in_order);
+        assert_true(content_id_equal(&out.content, &in.content));
         assert_true(digest_equal(&out.ignore, &in.ignore));
         assert_string_equal(out.error, words);
         profile_record_done(&out);
@@ -114,14 +118,46 @@ static void test_put_replaces_and_delete_deletes(void **state)
         assert_int_equal(store_profile_get(store, "a.json", &record, &err), STORE_NOT_FOUND);
 }
 
-static void test_digest_of_wrong_size_counts_as_none(void **state)
+// One of an earlier version, which had 32 bytes: it is known that there is content, and which
+// bytes. Neither does a record of which only the error is new become another.
+static void test_content_id_of_another_size(void **state)
 {
         _cleanup_store_ Store *store = open_store(*state, STORE_PROFILES, STORE_READ_WRITE);
-        const ProfileRecord in = {.name = "a.json", .has_content = true};
+        const ProfileRecord in = {.name = "a.json",
+                                  .raw = checksum("raw"),
+                                  .has_content = true,
+                                  .has_id = true,
+                                  .in_order = true};
 
         put(store, &in);
-        run_sql(store, "UPDATE profile SET content = x'00'");
-        assert_false(get(store, "a.json").has_content);
+        run_sql(store, "UPDATE profile SET content = zeroblob(32)");
+        for (int again = 0; again < 2; again++) {
+                ProfileRecord out = get(store, "a.json");
+
+                assert_true(out.has_content);
+                assert_true(checksum_matches(&out.raw, "raw", 3));
+                assert_false(out.has_id);
+                assert_false(out.in_order);
+                put(store, &out);
+        }
+}
+
+// A file as the first version made it.
+static void test_file_of_the_first_version(void **state)
+{
+        Store *store = open_store(*state, STORE_PROFILES, STORE_READ_WRITE);
+        const ProfileRecord in = {
+                .name = "a.json", .raw = checksum("raw"), .has_content = true, .has_id = true};
+        ProfileRecord out;
+
+        put(store, &in);
+        run_sql(store, "ALTER TABLE profile DROP COLUMN in_order; PRAGMA user_version = 1");
+        store_close(store);
+        store = open_store(*state, STORE_PROFILES, STORE_READ_WRITE);
+        out = get(store, "a.json");
+        assert_true(out.has_id);
+        assert_false(out.in_order);
+        store_close(store);
 }
 
 typedef struct Walk {
@@ -237,7 +273,8 @@ int main(void)
                 unit_test_in_folder(test_checksum_of_either_kind),
                 unit_test_in_folder(test_record_without_content),
                 unit_test_in_folder(test_put_replaces_and_delete_deletes),
-                unit_test_in_folder(test_digest_of_wrong_size_counts_as_none),
+                unit_test_in_folder(test_content_id_of_another_size),
+                unit_test_in_folder(test_file_of_the_first_version),
                 unit_test_in_folder(test_walk_sees_each_and_can_stop),
                 unit_test_in_folder(test_meta_is_set_replaced_and_unset),
                 unit_test_in_folder(test_two_connections_see_what_was_committed),

@@ -74,7 +74,9 @@ static ProfileRecord remember(const Fixture *fixture, const char *body, bool cac
                 .raw = decision.raw,
                 .content = decision.content,
                 .ignore = decision.ignore,
+                .in_order = decision.in_order,
                 .has_content = true,
+                .has_id = true,
         };
 }
 
@@ -99,13 +101,14 @@ static void test_same_bytes_need_no_parsing(void **state)
 {
         _cleanup_fixture_ Fixture fixture;
         _cleanup_decision_ Decision decision = {.changes = NULL};
-        ProfileRecord known = {.name = NAME, .has_content = true, .content.bytes = {7}};
+        ProfileRecord known = {
+                .name = NAME, .has_content = true, .content = {{7, 8}}, .has_id = true};
 
         fixture_init(&fixture, *state, nothing);
         checksum_of("no JSON at all", 14, &known.raw);
         decide(&fixture, &known, false, "no JSON at all", &decision);
         assert_int_equal(decision.verdict, VERDICT_UNCHANGED);
-        assert_true(digest_equal(&decision.content, &known.content));
+        assert_true(content_id_equal(&decision.content, &known.content));
 }
 
 static Checksum sha256_of(const char *body)
@@ -135,6 +138,105 @@ static void test_record_of_an_earlier_version(void **state)
         known.raw = sha256_of(body);
         decide(&fixture, &known, false, "{\"a\": 2}", &changed);
         assert_string_equal(changed.changes, "changed /a: 1 -> 2");
+}
+
+// The records of a version that had other content ids.
+static void test_content_id_of_an_earlier_version(void **state)
+{
+        static const char before[] = "{\"a\": 1, \"b\": 1}", spaced[] = "{\"a\":1,\"b\":1}",
+                          after[] = "{\"a\": 2, \"b\": 1}";
+        _cleanup_fixture_ Fixture fixture;
+        ProfileRecord known;
+
+        fixture_init(&fixture, *state, nothing);
+        for (int cached = 0; cached < 2; cached++) {
+                _cleanup_decision_ Decision same = {.changes = NULL}, moved = {.changes = NULL},
+                                            changed = {.changes = NULL};
+                ContentId id;
+
+                known = remember(&fixture, before, cached);
+                id = known.content;
+                known.content = (ContentId){{0}};
+                known.has_id = known.in_order = false;
+                // These bytes are known.
+                decide(&fixture, &known, false, before, &same);
+                assert_int_equal(same.verdict, VERDICT_UNCHANGED);
+                assert_true(content_id_equal(&same.content, &id));
+                assert_true(same.in_order);
+                // Of others the cached body tells. Better built than lost if it is not there.
+                decide(&fixture, &known, false, spaced, &moved);
+                assert_int_equal(moved.verdict, cached ? VERDICT_UNCHANGED : VERDICT_CHANGED);
+                assert_true(content_id_equal(&moved.content, &id));
+                decide(&fixture, &known, false, after, &changed);
+                assert_int_equal(changed.verdict, VERDICT_CHANGED);
+                assert_int_equal(changed.changes != NULL, cached);
+        }
+}
+
+// The id of the earlier body, which is wrong here, tells how the new one was found.
+static void test_what_is_the_same_is_not_read(void **state)
+{
+        static const char before[] = "{\"a\":{\"x\":1,\"y\":1},\"b\":1,\"noise\":1}",
+                          after[] = "{\"a\":{\"x\":1,\"y\":2},\"b\":1,\"noise\":1}",
+                          noisy[] = "{\"a\":{\"x\":1,\"y\":1},\"b\":1,\"noise\":[2]}";
+        const ContentId error = {{1, 2}};
+        _cleanup_fixture_ Fixture fixture, other;
+        ProfileRecord before_record, after_record;
+
+        fixture_init(&fixture, *state, noise);
+        fixture_init(&other, *state, nothing);
+        after_record = remember(&fixture, after, false);
+        before_record = remember(&fixture, before, true);
+        for (int way = 0; way < 5; way++) {
+                _cleanup_decision_ Decision decision = {.changes = NULL}, unchanged = {0};
+                ProfileRecord known = before_record;
+                ContentId want = after_record.content;
+
+                content_id_add(&known.content, &error);
+                if (way == 0)
+                        content_id_add(&want, &error);
+                else if (way == 1)
+                        known.in_order = false;
+                else if (way == 2)
+                        known.has_id = false;
+                else if (way == 3)
+                        known.ignore = other.rules.ignore_digest;
+                else
+                        (void)remember(&fixture, noisy, true); // not the known body any more
+                decide(&fixture, &known, false, after, &decision);
+                assert_true(content_id_equal(&decision.content, &want));
+                assert_int_equal(decision.verdict, VERDICT_CHANGED);
+                assert_int_equal(decision.changes != NULL, way < 4);
+                assert_true(decision.in_order);
+                if (way > 0)
+                        continue;
+                assert_string_equal(decision.changes, "changed /a/y: 1 -> 2");
+                assert_int_equal(decision.n_differences, 1);
+                decide(&fixture, &known, false, noisy, &unchanged);
+                assert_int_equal(unchanged.verdict, VERDICT_UNCHANGED);
+                assert_true(content_id_equal(&unchanged.content, &known.content));
+                assert_null(unchanged.changes);
+        }
+}
+
+// What is not a profile is not followed, either.
+static void test_no_profile_any_more(void **state)
+{
+        static const char *const bodies[] = {"{\"a\": 1, \"a\": 1}", "{\"a\": 1", "{\"a\": 1}}",
+                                             "{\"a\": \"\xFF\"}", "{\"a\": }"};
+        _cleanup_fixture_ Fixture fixture;
+        ProfileRecord known;
+
+        fixture_init(&fixture, *state, nothing);
+        known = remember(&fixture, "{\"a\": 1}", true);
+        for (size_t i = 0; i < ELEMENTSOF(bodies); i++) {
+                Decision decision = {.changes = NULL};
+                Error err = ERROR_NONE;
+
+                assert_true(decision_make(&fixture.rules, NAME, &known, false, bodies[i],
+                                          strlen(bodies[i]), &decision, &err) < 0);
+                assert_contains(err.text, "not a JSON profile: line 1: ");
+        }
 }
 
 static void test_formatting_and_noise_are_nothing(void **state)
@@ -321,6 +423,9 @@ int main(void)
                 unit_test_in_folder(test_not_known),
                 unit_test_in_folder(test_same_bytes_need_no_parsing),
                 unit_test_in_folder(test_record_of_an_earlier_version),
+                unit_test_in_folder(test_content_id_of_an_earlier_version),
+                unit_test_in_folder(test_what_is_the_same_is_not_read),
+                unit_test_in_folder(test_no_profile_any_more),
                 unit_test_in_folder(test_formatting_and_noise_are_nothing),
                 unit_test_in_folder(test_change_is_explained),
                 unit_test_in_folder(test_change_without_the_earlier_body),
