@@ -40,19 +40,22 @@ int cache_read_exact(const char *cache_dir, const char *name, const Checksum *ra
 
 // In place: a body that was cut short by a kill is known by its checksum, and new files for old
 // ones, a thousand in a row, take the file system longer than all the rest of a scan takes.
-static int write_in_place(const char *path, const char *data, size_t len, Error *err)
+static int open_body(const char *path, int flags)
 {
-        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+        return open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | flags, FILE_MODE);
+}
+
+static int write_in_place(int fd, const char *path, const char *data, size_t len, size_t from,
+                          size_t to, Error *err)
+{
         struct stat st;
 
-        if (fd < 0)
-                return error_sys(err, "cannot create %s", path);
-        for (size_t done = 0; done < len;) {
-                ssize_t written = write(fd, data + done, len - done);
+        while (from < to) {
+                ssize_t written = pwrite(fd, data + from, to - from, (off_t)from);
 
                 if (written < 0 && errno != EINTR)
                         return error_sys(err, "cannot write %s", path);
-                done += written > 0 ? (size_t)written : 0;
+                from += written > 0 ? (size_t)written : 0;
         }
         // Mostly it fits, and cutting is dear.
         if (fstat(fd, &st) < 0 || (st.st_size > (off_t)len && ftruncate(fd, (off_t)len) < 0))
@@ -67,12 +70,29 @@ static int make_folder_of(const char *path, Error *err)
         return access(folder, F_OK) < 0 ? fs_make_dirs(folder, FOLDER_MODE, err) : 0;
 }
 
-int cache_write(const char *cache_dir, const char *name, const void *data, size_t len, Error *err)
+int cache_write(const char *cache_dir, const char *name, const char *data, size_t len, Error *err)
 {
         _cleanup_free_ char *path = fs_join(cache_dir, name);
+        _cleanup_close_ int fd = -1;
         int r = make_folder_of(path, err);
 
-        return r < 0 ? r : write_in_place(path, data, len, err);
+        if (r < 0)
+                return r;
+        fd = open_body(path, O_CREAT);
+        if (fd < 0)
+                return error_sys(err, "cannot create %s", path);
+        return write_in_place(fd, path, data, len, 0, len, err);
+}
+
+int cache_update(const char *cache_dir, const char *name, const char *data, size_t len, size_t from,
+                 size_t to, Error *err)
+{
+        _cleanup_free_ char *path = fs_join(cache_dir, name);
+        _cleanup_close_ int fd = open_body(path, 0);
+
+        if (fd < 0) // gone, though it was there a moment ago
+                return cache_write(cache_dir, name, data, len, err);
+        return write_in_place(fd, path, data, len, from, to, err);
 }
 
 int cache_write_index(const char *cache_dir, const void *data, size_t len, Error *err)

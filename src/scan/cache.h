@@ -24,8 +24,13 @@ int cache_read_exact(const char *cache_dir, const char *name, const Checksum *ra
                      Error *err) must_check;
 
 // Replaces a body; makes folders that are missing. Not atomic: a torn body has another checksum.
-int cache_write(const char *cache_dir, const char *name, const void *data, size_t len,
+int cache_write(const char *cache_dir, const char *name, const char *data, size_t len,
                 Error *err) must_check;
+
+// The same where the cached body has the bytes up to `from`, and those from `to` on, at the same
+// offsets: only the others are written.
+int cache_update(const char *cache_dir, const char *name, const char *data, size_t len, size_t from,
+                 size_t to, Error *err) must_check;
 
 // Replaces cached_info.xml, whole or not at all.
 int cache_write_index(const char *cache_dir, const void *data, size_t len, Error *err) must_check;

@@ -5,6 +5,7 @@
 #include "core/profile_texts.h"
 #include "scan/cache.h"
 #include "util/alloc.h"
+#include "util/strutil.h"
 
 #define DIFFERENCES_TOLD_MAX 200
 #define MORE_LINE_RESERVE 40 // bytes kept for "and N more"
@@ -90,6 +91,17 @@ static bool has_bytes(const ProfileRecord *known, const Checksum *raw, ProfileTe
         return checksum_matches(&known->raw, body.text, body.len); // of an earlier version
 }
 
+// The bytes of the body that are not those of the cached one.
+static void compare_bytes(ProfileText cached, ProfileText body, Decision *decision)
+{
+        size_t max = MIN(cached.len, body.len);
+
+        decision->new_from = mem_common_start(cached.text, body.text, max);
+        if (cached.len == body.len)
+                decision->new_to -= mem_common_end(cached.text + max, body.text + max,
+                                                   max - decision->new_from);
+}
+
 // Compares with the earlier body, if the cache has it. One that cannot be read costs the
 // explanation; hence no error.
 static int compare(const DecisionRules *rules, const char *name, const ProfileRecord *known,
@@ -102,6 +114,8 @@ static int compare(const DecisionRules *rules, const char *name, const ProfileRe
         ProfileDiffs diffs = {.n_items = 0};
         int r;
 
+        if (is_cached)
+                compare_bytes(earlier, body, decision);
         if (is_cached && comparable && follow(rules, known, earlier, body, decision))
                 return 0;
         r = profile_content_of_text(body, rules->ignore, &decision->content, &decision->in_order,
@@ -140,7 +154,11 @@ static int decide(const DecisionRules *rules, const char *name, const ProfileRec
 int decision_make(const DecisionRules *rules, const char *name, const ProfileRecord *known,
                   bool baseline, const char *body, size_t len, Decision *ret, Error *err)
 {
-        Decision decision = {.verdict = VERDICT_UNCHANGED, .ignore = rules->ignore_digest};
+        Decision decision = {
+                .verdict = VERDICT_UNCHANGED,
+                .ignore = rules->ignore_digest,
+                .new_to = len,
+        };
         int r;
 
         checksum_of(body, len, &decision.raw);

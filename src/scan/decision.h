@@ -35,6 +35,7 @@ typedef struct Decision {
         ContentId content;
         Digest ignore;
         bool in_order;
+        size_t new_from, new_to; // the rest of the body is in the cache, at the same offsets
         size_t n_differences;    // 0 also when they cannot be told
         char *changes;           // a line each, cut at MESSAGE_CHANGES_MAX; NULL: none
 } Decision;

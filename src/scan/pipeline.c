@@ -58,11 +58,16 @@ static void offer_free(Offer *offer)
 
 DEFINE_CLEANUP(Offer, offer_free)
 
-static void remember_body(const Scan *scan, const char *name, const char *body, size_t len)
+static void remember_body(const Scan *scan, const char *name, const char *body, size_t len,
+                          size_t new_from, size_t new_to)
 {
+        const char *cache_dir = scan->config->scan.cache_dir;
+        bool is_new = new_from == 0 && new_to == len;
         Error err = ERROR_NONE;
+        int r = is_new ? cache_write(cache_dir, name, body, len, &err)
+                       : cache_update(cache_dir, name, body, len, new_from, new_to, &err);
 
-        if (cache_write(scan->config->scan.cache_dir, name, body, len, &err) < 0)
+        if (r < 0)
                 log_warning("%s: the next change cannot be explained: %s", name, err.text);
 }
 
@@ -79,7 +84,8 @@ static void on_published(uint64_t token, const Error *err, void *userdata)
                 say_failed(scan, offer->name, "not queued: ", err);
         } else if (!scan->failure.code) {
                 scan->summary.n_queued++;
-                remember_body(scan, offer->name, offer->message.body, offer->message.body_len);
+                remember_body(scan, offer->name, offer->message.body, offer->message.body_len,
+                              offer->new_from, offer->new_to);
                 stop_on_error(scan, scan_state_put(scan, &offer->record, &scan->failure));
         }
         offer_free(offer);
@@ -120,6 +126,8 @@ static Offer *offer_new(const CatalogEntry *entry, const Decision *decision, Buf
                 .changes = xstrdup(decision->changes),
                 .timestamp = time(NULL),
         };
+        offer->new_from = decision->new_from;
+        offer->new_to = decision->new_to;
         offer->message.body = buf_take(body, &offer->message.body_len);
         return offer;
 }
@@ -194,7 +202,8 @@ static int record_profile(Scan *scan, const CatalogEntry *entry, const char *nam
                 return 0;
         if (!known || !known->has_content ||
             !checksum_matches(&known->raw, buf_str(body), body->len))
-                remember_body(scan, name, buf_str(body), body->len);
+                remember_body(scan, name, buf_str(body), body->len, decision->new_from,
+                              decision->new_to);
         return scan_state_put(scan, &record, err);
 }
 

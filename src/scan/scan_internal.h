@@ -20,6 +20,7 @@ typedef struct Offer {
         char *name;
         ProfileRecord record; // name is borrowed from the field above
         Message message;
+        size_t new_from, new_to; // as in its Decision
 } Offer;
 
 // What the server said about an index, to ask only for a newer one.

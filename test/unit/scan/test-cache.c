@@ -39,6 +39,38 @@ static void test_round_trip(void **state)
         }
 }
 
+// Only what is said to be new is written: what is the same is wrong in what is given here.
+static void test_update(void **state)
+{
+        static const struct {
+                const char *was, *body;
+                size_t from, to;
+                const char *is;
+        } cases[] = {
+                {"{\"a\":1}", "??b?????", 2, 3, "{\"b\":1}"},
+                {"{\"a\":1}", "?????22}", 5, 8, "{\"a\":22}"},
+                {"{\"a\":11,\"b\":2}", "?????1}", 6, 7, "{\"a\":1}"},
+                {"{\"a\":1}", "????????", 8, 8, "{\"a\":1}"},
+                {NULL, "{}", 1, 2, "{}"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_buf_ Buf body = BUF_INIT(BODY_MAX);
+                Error err = ERROR_NONE;
+                int r = cache_remove(*state, "a.json", &err);
+
+                assert_ok(r, err);
+                if (cases[i].was)
+                        write_body(*state, "a.json", cases[i].was);
+                r = cache_update(*state, "a.json", cases[i].body, strlen(cases[i].body),
+                                 cases[i].from, cases[i].to, &err);
+                assert_ok(r, err);
+                r = cache_read(*state, "a.json", &body, &err);
+                assert_ok(r, err);
+                assert_string_equal(buf_str(&body), cases[i].is);
+        }
+}
+
 static void test_not_found(void **state)
 {
         _cleanup_buf_ Buf body = BUF_INIT(BODY_MAX);
@@ -95,6 +127,7 @@ static void test_no_link_is_followed(void **state)
         assert_int_equal(symlink(target, link), 0);
         assert_true(cache_write(*state, "a.json", "{}", 2, &err) < 0);
         assert_contains(err.text, "a.json");
+        assert_true(cache_update(*state, "a.json", "{}", 2, 0, 1, &err) < 0);
         assert_true(stat(target, &st) < 0);
 }
 
@@ -132,6 +165,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 unit_test_in_folder(test_round_trip),
+                unit_test_in_folder(test_update),
                 unit_test_in_folder(test_not_found),
                 unit_test_in_folder(test_exact),
                 unit_test_in_folder(test_limit),

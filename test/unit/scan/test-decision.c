@@ -239,6 +239,35 @@ static void test_no_profile_any_more(void **state)
         }
 }
 
+static void test_bytes_that_are_new(void **state)
+{
+        static const struct {
+                const char *body;
+                size_t from, to;
+        } cases[] = {
+                {"{\"a\":1,\"b\":2}", 5, 6},    {"{\"a\":0,\"b\":1}", 11, 12},
+                {"{\"a\":0,\"b\":11}", 11, 14}, {"{\"a\":0}", 6, 7},
+                {"{\"a\":0,\"b\":2} ", 13, 14},
+        };
+        _cleanup_fixture_ Fixture fixture;
+        ProfileRecord known;
+
+        fixture_init(&fixture, *state, nothing);
+        for (int cached = 1; cached >= 0; cached--) {
+                known = remember(&fixture, "{\"a\":0,\"b\":2}", true);
+                if (!cached)
+                        known.raw.bytes[0]++;
+                for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                        _cleanup_decision_ Decision decision = {.changes = NULL};
+                        size_t len = strlen(cases[i].body);
+
+                        decide(&fixture, &known, false, cases[i].body, &decision);
+                        assert_int_equal(decision.new_from, cached ? cases[i].from : 0);
+                        assert_int_equal(decision.new_to, cached ? cases[i].to : len);
+                }
+        }
+}
+
 static void test_formatting_and_noise_are_nothing(void **state)
 {
         _cleanup_fixture_ Fixture fixture;
@@ -426,6 +455,7 @@ int main(void)
                 unit_test_in_folder(test_content_id_of_an_earlier_version),
                 unit_test_in_folder(test_what_is_the_same_is_not_read),
                 unit_test_in_folder(test_no_profile_any_more),
+                unit_test_in_folder(test_bytes_that_are_new),
                 unit_test_in_folder(test_formatting_and_noise_are_nothing),
                 unit_test_in_folder(test_change_is_explained),
                 unit_test_in_folder(test_change_without_the_earlier_body),
