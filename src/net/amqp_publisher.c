@@ -119,19 +119,20 @@ static int stalled(const AmqpPublisher *publisher, int64_t timeout_ms, Error *er
                          (long long)timeout_ms / 1000);
 }
 
-static bool has_room(const AmqpPublisher *publisher)
+static bool has_room(const AmqpPublisher *publisher, size_t most)
 {
+        (void)most;
         return !publisher->blocked && !confirms_full(&publisher->channel.confirms);
 }
 
-static bool has_settled(const AmqpPublisher *publisher)
+static bool has_settled(const AmqpPublisher *publisher, size_t most)
 {
-        return publisher->channel.confirms.n_waiting == 0;
+        return publisher->channel.confirms.n_waiting <= most;
 }
 
 // Handles what arrives until `reached` holds. The time starts anew with each confirm.
-static int wait_until(AmqpPublisher *publisher, bool (*reached)(const AmqpPublisher *),
-                      int64_t timeout_ms, Error *err)
+static int wait_until(AmqpPublisher *publisher, bool (*reached)(const AmqpPublisher *, size_t),
+                      size_t most, int64_t timeout_ms, Error *err)
 {
         int64_t since = clock_mono_ms();
 
@@ -140,7 +141,7 @@ static int wait_until(AmqpPublisher *publisher, bool (*reached)(const AmqpPublis
                 int64_t left;
                 int r = amqp_process(&publisher->base, err);
 
-                if (r < 0 || reached(publisher))
+                if (r < 0 || reached(publisher, most))
                         return r;
                 if (publisher->channel.confirms.n_waiting < before)
                         since = clock_mono_ms();
@@ -187,8 +188,8 @@ static int amqp_send(Publisher *base, const Message *message, uint64_t token, Er
         if (publisher->lost.code) {
                 why = publisher->lost;
                 r = -why.code;
-        } else if (!has_room(publisher)) {
-                r = wait_until(publisher, has_room, PUBLISH_STALL_MS, &why);
+        } else if (!has_room(publisher, 0)) {
+                r = wait_until(publisher, has_room, 0, PUBLISH_STALL_MS, &why);
                 if (r < 0 && !publisher->lost.code)
                         r = lose(publisher, &why, NULL);
         } else if (publisher->channel.confirms.n_waiting >= PUBLISH_WINDOW / 2) {
@@ -206,13 +207,13 @@ static int amqp_fd(const Publisher *base)
         return link_fd(&to_const_amqp(base)->link);
 }
 
-static int amqp_flush(Publisher *base, int64_t timeout_ms, Error *err)
+static int amqp_wait(Publisher *base, size_t most, int64_t timeout_ms, Error *err)
 {
         AmqpPublisher *publisher = to_amqp(base);
 
-        if (has_settled(publisher))
+        if (has_settled(publisher, most))
                 return 0;
-        return wait_until(publisher, has_settled, timeout_ms, err);
+        return wait_until(publisher, has_settled, most, timeout_ms, err);
 }
 
 static size_t amqp_unconfirmed(const Publisher *base)
@@ -235,7 +236,7 @@ static const PublisherOps amqp_ops = {
         .send = amqp_send,
         .fd = amqp_fd,
         .process = amqp_process,
-        .flush = amqp_flush,
+        .wait = amqp_wait,
         .unconfirmed = amqp_unconfirmed,
         .close = amqp_close,
 };

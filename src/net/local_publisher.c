@@ -120,8 +120,9 @@ static int local_fd(const Publisher *base)
         return -1;
 }
 
-static int local_flush(Publisher *base, int64_t timeout_ms, Error *err)
+static int local_wait(Publisher *base, size_t most, int64_t timeout_ms, Error *err)
 {
+        (void)most;
         (void)timeout_ms; // the store has its own
         return local_process(base, err);
 }
@@ -148,7 +149,7 @@ static const PublisherOps local_publisher_ops = {
         .send = local_send,
         .fd = local_fd,
         .process = local_process,
-        .flush = local_flush,
+        .wait = local_wait,
         .unconfirmed = local_unconfirmed,
         .close = local_close,
 };

@@ -32,9 +32,14 @@ int publisher_process(Publisher *publisher, Error *err)
         return publisher->ops->process(publisher, err);
 }
 
+int publisher_wait(Publisher *publisher, size_t most, int64_t timeout_ms, Error *err)
+{
+        return publisher->ops->wait(publisher, most, timeout_ms, err);
+}
+
 int publisher_flush(Publisher *publisher, int64_t timeout_ms, Error *err)
 {
-        return publisher->ops->flush(publisher, timeout_ms, err);
+        return publisher_wait(publisher, 0, timeout_ms, err);
 }
 
 size_t publisher_unconfirmed(const Publisher *publisher)

@@ -42,7 +42,11 @@ int publisher_fd(const Publisher *publisher);
 // Takes what has arrived, without waiting.
 int publisher_process(Publisher *publisher, Error *err) must_check;
 
-// Waits until nothing is unconfirmed. -ETIMEDOUT after timeout_ms without any progress.
+// Waits until no more than `most` are unconfirmed. -ETIMEDOUT after timeout_ms without any
+// progress.
+int publisher_wait(Publisher *publisher, size_t most, int64_t timeout_ms, Error *err) must_check;
+
+// Waits until nothing is unconfirmed.
 int publisher_flush(Publisher *publisher, int64_t timeout_ms, Error *err) must_check;
 size_t publisher_unconfirmed(const Publisher *publisher);
 

@@ -8,7 +8,7 @@ typedef struct PublisherOps {
         int (*send)(Publisher *publisher, const Message *message, uint64_t token, Error *err);
         int (*fd)(const Publisher *publisher);
         int (*process)(Publisher *publisher, Error *err);
-        int (*flush)(Publisher *publisher, int64_t timeout_ms, Error *err);
+        int (*wait)(Publisher *publisher, size_t most, int64_t timeout_ms, Error *err);
         size_t (*unconfirmed)(const Publisher *publisher);
         void (*close)(Publisher *publisher);
 } PublisherOps;

@@ -288,6 +288,16 @@ static int request_more(Scan *scan, Error *err)
         return 0;
 }
 
+// With nothing to fetch left, for all of them; with too much in memory to fetch more, for so many
+// that the broker has others to go on with while more are fetched.
+static int wait_for_confirms(Scan *scan, Error *err)
+{
+        size_t most =
+                scan->next_job < scan->n_jobs ? publisher_unconfirmed(scan->publisher) / 2 : 0;
+
+        return publisher_wait(scan->publisher, most, CONFIRM_TIMEOUT_MS, err);
+}
+
 static int turn(Scan *scan, Error *err)
 {
         int r = request_more(scan, err);
@@ -301,7 +311,7 @@ static int turn(Scan *scan, Error *err)
                 if (r == 0 && scan->publisher && !scan->failure.code)
                         r = publisher_process(scan->publisher, err);
         } else if (scan->publisher) {
-                r = publisher_flush(scan->publisher, CONFIRM_TIMEOUT_MS, err);
+                r = wait_for_confirms(scan, err);
         }
         if (r == 0 && scan->failure.code)
                 return error_set(err, scan->failure.code, "%s", scan->failure.text);

@@ -573,7 +573,10 @@ def test_broker_that_takes_no_messages_for_a_while(own_rabbit, make_site, start)
     publisher.write(json.dumps({"body": "late"}))
     impatient = start(Publisher, site)
     impatient.wait("open")
-    impatient.write(json.dumps({"body": "never", "flush_ms": 500}))
+    impatient.write(json.dumps({"body": "never", "most": 1, "flush_ms": 500}))
+    assert impatient.wait("flushed", sent=1)["unconfirmed"] == 1
+    impatient.write(json.dumps({"body": "never", "most": 1, "flush_ms": 500}))
+    impatient.wait("flushed", sent=2)
     assert "takes no messages (low on memory)" in impatient.wait("failed")["error"]
     consumer.order("move", consumer.delivery(0), ".rejected", "why")
     assert not [e for e in publisher.events if e["event"] == "done"]

@@ -94,6 +94,19 @@ def test_message_on_rabbitmq(rabbit_site):
     assert "/software/packages/nginx" in properties.headers["x-packuilon-changes"]
 
 
+def test_more_than_is_kept_in_memory(rabbit_site):
+    """What waits for its confirm is limited to 16 MiB: then the scan goes on with each confirm."""
+    site = rabbit_site
+    site.set("cdb2rabbit", FIRST_RUN="build")
+    names = [f"host-{n}" for n in range(40)]
+    for name in names:
+        site.profiles.add(entry(name), profile(name, **{"/software/filler": "x" * 1_000_000}), index=False)
+    site.profiles.write_index()
+    assert counts(site.scan()) == {"changed": 40, "queued": 40}
+    assert site.vhost.count("build-queue") == 40
+    assert counts(site.scan()) == {"unchanged": 40}
+
+
 def test_formatting_is_not_a_change(local_site):
     site = local_site
     baseline(site, "a")

@@ -5,8 +5,8 @@
 // With "probe" it only looks: {"event": "probed", "ready": n}. Otherwise:
 //
 // Each line of stdin is a JSON object: {"body": text} or {"size": bytes}, and optionally "repeat",
-// "message_id", "app_id", "entry", "content_id", "changes", "timestamp". Each line of stdout is
-// one:
+// "message_id", "app_id", "entry", "content_id", "changes", "timestamp", "flush_ms", and "most",
+// which may be left unconfirmed. Each line of stdout is one:
 // {"event": "open"}, {"event": "done", "token": n, "error": text or null, "at": ns}, after each
 // line of stdin {"event": "flushed", "sent": n, "unconfirmed": n}, and {"event": "failed", "error":
 // text}.
@@ -78,7 +78,9 @@ static int publish_line(Publisher *publisher, const json_t *line, uint64_t *toke
         for (json_int_t n = 0; r == 0 && n < MAX(repeat, 1); n++)
                 r = publisher_send(publisher, &message, (*token)++, err);
         if (r == 0)
-                r = publisher_flush(publisher, flush_ms ? flush_ms : FLUSH_TIMEOUT_MS, err);
+                r = publisher_wait(publisher,
+                                   (size_t)json_integer_value(json_object_get(line, "most")),
+                                   flush_ms ? flush_ms : FLUSH_TIMEOUT_MS, err);
         print(json_pack("{s:s, s:I, s:I}", "event", "flushed", "sent", (json_int_t)*token,
                         "unconfirmed", (json_int_t)publisher_unconfirmed(publisher)));
         return r;
