@@ -142,16 +142,25 @@ static int on_output(sd_event_source *source, int fd, uint32_t events, void *use
         return 0;
 }
 
+// As much as the pipe can hold. False at its end.
+static bool take_rest(PackerRun *run)
+{
+        size_t n = 0;
+        int r = 1;
+
+        for (; n < PIPE_BYTES / READ_BYTES && r > 0; n++)
+                r = take_output(run);
+        return r >= 0;
+}
+
 // A daemon that a script of the build started, in a session of its own, has the output open.
 static int on_linger_over(sd_event_source *source, uint64_t usec, void *userdata)
 {
         PackerRun *run = userdata;
-        size_t n = 0;
 
         (void)source;
         (void)usec;
-        while (n < PIPE_BYTES / READ_BYTES && take_output(run) > 0)
-                n++;
+        (void)take_rest(run);
         build_log_note(&run->log, "Packer has ended, but a process that this build started runs on "
                                   "and keeps its output open; what it says is not waited for");
         finish(run);
@@ -180,7 +189,7 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *info, void *us
         // What Packer left running (a shell-local script outlives a cancelled Packer) would hold
         // the log open for ever. The leader is not reaped yet, so the group is still this one.
         (void)kill(-run->pid, SIGKILL);
-        if (!run->io)
+        if (!run->io || !take_rest(run))
                 finish(run); // otherwise the end of its output does, or the timer
         else
                 (void)add_timer(sd_event_source_get_event(run->child), LINGER_SECONDS,
