@@ -4,6 +4,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -12,6 +13,7 @@ TOOLS = BIN_DIR / "bench"
 FAST = os.environ.get("BENCH_FAST", "") not in ("", "0")
 RUNS = 3 if FAST else 5
 MIB = 1024 * 1024
+QUIET_SECONDS, QUIET_CPU = 0.3, 0.01
 
 sys.path.insert(0, str(REPOSITORY / "test" / "integration"))
 
@@ -41,6 +43,20 @@ def measure(root, argv, expect=0, **options):
 
 def shell(root, script):
     return measure(root, ["sh", "-c", script])
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_quiet(pid):
+    """Until a process has had nothing to do for a moment: what it still does for the last
+    measurement is no part of the next."""
+    before = None
+    while before is None or cpu_seconds(pid) - before > QUIET_CPU:
+        before = cpu_seconds(pid)
+        time.sleep(QUIET_SECONDS)
 
 
 def median(values):

@@ -6,7 +6,18 @@ import shutil
 import sys
 from pathlib import Path
 
-from benchlib import BIN_DIR, FAST, MIB, RUNS, TOOLS, measure, median, milliseconds, shell
+from benchlib import (
+    BIN_DIR,
+    FAST,
+    MIB,
+    RUNS,
+    TOOLS,
+    measure,
+    median,
+    milliseconds,
+    shell,
+    wait_quiet,
+)
 from rig.profiles import pan_json, profile
 from rig.rabbit import PASSWORD, USER
 from rig.site import QUEUE, Site
@@ -95,6 +106,8 @@ class ScanBench:
         with self.vhost.channel as channel:
             channel.queue_declare(queue, durable=True)
             channel.queue_purge(queue)
+        # A hundred megabytes of messages take it longer to delete than to receive.
+        wait_quiet(self.rabbit.beam_pid())
 
     # ---- the index alone --------------------------------------------------------------------
 
