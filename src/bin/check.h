@@ -1,6 +1,6 @@
-// What the parts of `packuilon check` share: packuilon_check.c (configuration, index, queue,
-// folders), check_packer.c (Packer, maps, templates), check_cloud.c (Keystone, Glance) and
-// check_aquilon.c (nova2aquilon's neighbours).
+// The parts of `packuilon check`: check.c (how lines are said), check_packer.c (Packer, maps,
+// templates), check_cloud.c (Keystone, Glance), check_aquilon.c (nova2aquilon's neighbours), and
+// above them packuilon_check.c, which has the rest.
 #pragma once
 
 #include <stdbool.h>

@@ -1,14 +1,12 @@
 // packuilon check: would the programs work here, and if not, what is to be mended?
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "bin/check.h"
 #include "bin/packuilon.h"
-#include "bin/table.h"
 #include "core/store.h"
 #include "net/http.h"
 #include "net/queue.h"
@@ -16,57 +14,10 @@
 #include "util/alloc.h"
 #include "util/strutil.h"
 
-#define LINE_MAX_BYTES 2048
 #define LOW_SPACE_BYTES (UINT64_C(512) * 1024 * 1024)
-#define WORD_WIDTH 6
 // The path of a socket is 107 bytes at most (unix(7)); Packer's are
 // STATE_DIR/tmp/<slot>/packer-plugin<up to 10 digits>.
 #define STATE_DIR_MAX (107 - 5 - 3 - 14 - 10)
-
-// ---- lines --------------------------------------------------------------------------------
-
-static void say(Colour colour, const char *word, const char *what, const char *fmt, va_list args)
-        printf_like(4, 0);
-
-static void say(Colour colour, const char *word, const char *what, const char *fmt, va_list args)
-{
-        _cleanup_free_ char *text = xvasprintf(fmt, args);
-        _cleanup_free_ char *visible = str_visible(text, strlen(text), LINE_MAX_BYTES);
-
-        print_coloured(stdout, colour, word);
-        printf("%*s%s: %s\n", WORD_WIDTH - (int)strlen(word), "", what, visible);
-        (void)fflush(stdout); // the next check may take its time
-}
-
-void check_ok(Check *check, const char *what, const char *fmt, ...)
-{
-        va_list args;
-
-        (void)check;
-        va_start(args, fmt);
-        say(COLOUR_GREEN, "ok", what, fmt, args);
-        va_end(args);
-}
-
-void check_warn(Check *check, const char *what, const char *fmt, ...)
-{
-        va_list args;
-
-        (void)check;
-        va_start(args, fmt);
-        say(COLOUR_YELLOW, "warn", what, fmt, args);
-        va_end(args);
-}
-
-void check_fail(Check *check, const char *what, const char *fmt, ...)
-{
-        va_list args;
-
-        check->n_failed++;
-        va_start(args, fmt);
-        say(COLOUR_RED, "FAIL", what, fmt, args);
-        va_end(args);
-}
 
 // ---- files and folders ----------------------------------------------------------------------
 
