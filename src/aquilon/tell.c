@@ -23,7 +23,7 @@ static void settle(Task *task, RegistrationDebt debt, const char *what, const ch
 // At most NOVA_METADATA_MAX bytes, cut between characters.
 static json_t *short_text(const char *text)
 {
-        size_t len = strnlen(text, NOVA_METADATA_MAX + 1);
+        size_t len = strlen(text);
 
         if (len > NOVA_METADATA_MAX) {
                 len = NOVA_METADATA_MAX;
