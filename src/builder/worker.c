@@ -144,13 +144,14 @@ static int on_status_time(sd_event_source *source, uint64_t usec, void *userdata
         size_t waiting = 0;
 
         (void)source;
+        (void)usec; // what it was set for, which may be long ago
         for (const Job *job = worker->jobs; job; job = job->next)
                 waiting += job->stage == JOB_WAITING;
         status = xasprintf("STATUS=%s%u of %u slots building, %zu waiting%s%s",
                            worker->draining ? "draining: " : "", worker->n_running,
                            worker->config->build.slots, waiting, blocked ? "; stopped: " : "",
                            blocked ? worker->block_reason : "");
-        worker->status_usec = usec;
+        (void)sd_event_now(worker->event, CLOCK_MONOTONIC, &worker->status_usec);
         if (worker->status && strcmp(worker->status, status) == 0)
                 return 0;
         (void)sd_notify(0, status);
