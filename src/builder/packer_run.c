@@ -183,7 +183,7 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *info, void *us
 {
         PackerRun *run = userdata;
 
-        (void)source;
+        (void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
         run->exited = true;
         run->exit_code = info->si_code == CLD_EXITED ? info->si_status : 128 + info->si_status;
         // What Packer left running (a shell-local script outlives a cancelled Packer) would hold
@@ -252,7 +252,7 @@ void packer_run_fail(PackerRun *run, const char *reason)
 
 static int watch(PackerRun *run, sd_event *event, Error *err)
 {
-        int r = sd_event_add_child(event, &run->child, run->pid, WEXITED, on_exit_seen, run);
+        int r = child_watch(event, run->pid, on_exit_seen, run, &run->child);
 
         if (r == 0)
                 r = sd_event_add_io(event, &run->io, run->out_fd, EPOLLIN, on_output, run);

@@ -95,8 +95,8 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *info, void *us
 {
         RegistrationAsker *asker = userdata;
 
-        (void)source;
         (void)info;
+        (void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
         asker->exited = true;
         return 0;
 }
@@ -153,7 +153,7 @@ int registration_asker_start(sd_event *event, const char *program, const char *a
         r = spawn(asker, program, auth_file, err);
         if (r < 0)
                 return r;
-        r = sd_event_add_child(event, &asker->child, asker->pid, WEXITED, on_exit_seen, asker);
+        r = child_watch(event, asker->pid, on_exit_seen, asker, &asker->child);
         if (r >= 0)
                 r = sd_event_add_io(event, &asker->io, asker->from_helper, EPOLLIN, on_output,
                                     asker);

@@ -132,8 +132,8 @@ static int spawn_scan(Listener *listener, Error *err)
 
         if (r < 0)
                 return r;
-        r = sd_event_add_child(listener->event, &listener->on_child, listener->scan, WEXITED,
-                               on_scan_end, listener);
+        r = child_watch(listener->event, listener->scan, on_scan_end, listener,
+                        &listener->on_child);
         if (r < 0) {
                 (void)kill(-listener->scan, SIGKILL);
                 (void)waitpid(listener->scan, NULL, 0);

@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 
 #include "util/buf.h"
@@ -315,6 +317,80 @@ static void test_a_process_left_behind_is_not_waited_for(void **state)
         assert_int_equal(kill(left, SIGKILL), 0);
 }
 
+static int on_watched_end(sd_event_source *source, const siginfo_t *info, void *userdata)
+{
+        (void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
+        *(int *)userdata = info->si_status;
+        return sd_event_exit(sd_event_source_get_event(source), 0);
+}
+
+static int on_watched_too_long(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)usec;
+        (void)userdata;
+        return sd_event_exit(sd_event_source_get_event(source), 1);
+}
+
+// Traces a process until its standard input ends. Never reaps it.
+static pid_t start_tracer(pid_t traced, int *ret_hold)
+{
+        int hold[2], ready[2];
+        char byte;
+        pid_t pid;
+
+        assert_int_equal(pipe2(hold, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+        pid = fork();
+        if (pid == 0) {
+                (void)close(hold[1]);
+                if (ptrace(PTRACE_SEIZE, traced, NULL, NULL) < 0 || write(ready[1], "", 1) != 1)
+                        _exit(1);
+                _exit(read(hold[0], &byte, 1) < 0);
+        }
+        (void)close(hold[0]);
+        (void)close(ready[1]);
+        assert_int_equal(read(ready[0], &byte, 1), 1);
+        (void)close(ready[0]);
+        *ret_hold = hold[1];
+        return pid;
+}
+
+static void test_the_end_of_a_traced_child_is_seen(void **state)
+{
+        static const char *const argv[] = {"sleep", "1000", NULL};
+        sd_event_source *watch = NULL, *limit = NULL;
+        sd_event *event = NULL;
+        sigset_t set, before;
+        Error err = ERROR_NONE;
+        int hold, status = -1;
+        pid_t pid, tracer;
+
+        (void)state;
+        (void)sigemptyset(&set);
+        (void)sigaddset(&set, SIGCHLD);
+        assert_int_equal(sigprocmask(SIG_BLOCK, &set, &before), 0);
+        assert_true(sd_event_new(&event) >= 0);
+        assert_ok(child_spawn(&(ChildSpec){.argv = argv, .out_fd = -1}, &pid, &err), err);
+        assert_true(child_watch(event, pid, on_watched_end, &status, &watch) >= 0);
+        tracer = start_tracer(pid, &hold);
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        // It has ended for the tracer, which keeps it from us.
+        for (int turn = 0; turn < 20; turn++)
+                assert_true(sd_event_run(event, 10000) >= 0);
+        assert_int_equal(status, -1);
+        (void)close(hold);
+        assert_true(sd_event_add_time_relative(event, &limit, CLOCK_MONOTONIC, 20 * USEC_PER_SECOND,
+                                               0, on_watched_too_long, NULL) >= 0);
+        assert_int_equal(sd_event_loop(event), 0);
+        assert_int_equal(status, SIGKILL);
+        assert_int_equal(waitpid(pid, NULL, WNOHANG), -1); // it is reaped
+        assert_int_equal(waitpid(tracer, NULL, 0), tracer);
+        (void)sd_event_source_disable_unref(watch);
+        (void)sd_event_source_disable_unref(limit);
+        (void)sd_event_unref(event);
+        assert_int_equal(sigprocmask(SIG_SETMASK, &before, NULL), 0);
+}
+
 static void test_what_cannot_run(void **state)
 {
         _cleanup_free_ char *script = fs_join(*state, "script");
@@ -399,6 +475,7 @@ int main(void)
                 cmocka_unit_test(test_signals_are_by_default_and_open),
                 cmocka_unit_test(test_works_with_our_streams_closed),
                 cmocka_unit_test(test_session),
+                cmocka_unit_test(test_the_end_of_a_traced_child_is_seen),
                 cmocka_unit_test(test_dies_with_its_parent),
                 cmocka_unit_test(test_timeout_kills_the_group),
                 cmocka_unit_test(test_timeout_holds_without_output),
