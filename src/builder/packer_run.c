@@ -11,6 +11,7 @@
 #include "builder/packer_workspace.h"
 #include "util/alloc.h"
 #include "util/child.h"
+#include "util/child_watch.h"
 #include "util/clock.h"
 #include "util/log.h"
 

@@ -10,6 +10,7 @@
 
 #include "util/alloc.h"
 #include "util/child.h"
+#include "util/child_watch.h"
 #include "util/lines.h"
 
 #define ANSWER_MAX 16384 // of five short texts, each byte of which may be escaped

@@ -10,6 +10,7 @@
 #include "scan/cdp_socket.h"
 #include "util/alloc.h"
 #include "util/child.h"
+#include "util/child_watch.h"
 #include "util/clock.h"
 #include "util/log.h"
 

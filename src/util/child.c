@@ -85,17 +85,6 @@ static int find_program(const char *name, char **ret_path, Error *err)
                          path ? path : DEFAULT_PATH);
 }
 
-int child_watch(sd_event *event, pid_t pid, sd_event_child_handler_t handler, void *userdata,
-                sd_event_source **ret)
-{
-        int r = sd_event_add_child(event, ret, pid, WEXITED, handler, userdata);
-
-        // One that is on already keeps EPOLLONESHOT.
-        if (r >= 0)
-                r = sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
-        return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_ON);
-}
-
 char *child_own_program(const char *name)
 {
         char own[PATH_MAX];

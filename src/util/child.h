@@ -4,7 +4,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <systemd/sd-event.h>
 
 #include "util/buf.h"
 #include "util/error.h"
@@ -29,12 +28,6 @@ int child_spawn(const ChildSpec *spec, pid_t *ret_pid, Error *err) must_check;
 // Where a program of ours is that is no command: beside the running one, which is so in the folder
 // that it was built in, or else where it is installed. The caller frees.
 char *child_own_program(const char *name);
-
-// As sd_event_add_child, for the child's end: the handler must drop or disable the source, after
-// which the child is reaped. One that another process traces (strace, a leak checker) ends for that
-// one first. The event loop wakes then, too, and a source that fires once would have fired.
-int child_watch(sd_event *event, pid_t pid, sd_event_child_handler_t handler, void *userdata,
-                sd_event_source **ret) must_check;
 
 // Runs a short command to its end and collects up to out->max bytes of stdout and stderr (the rest
 // is read and dropped). After timeout_ms the whole group is killed: -ETIMEDOUT. Blocks.

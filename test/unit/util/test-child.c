@@ -10,6 +10,7 @@
 
 #include "util/buf.h"
 #include "util/child.h"
+#include "util/child_watch.h"
 #include "util/clock.h"
 #include "util/macro.h"
 
