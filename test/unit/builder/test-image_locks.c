@@ -446,6 +446,29 @@ static void test_a_second_host_is_let_in(void **state)
         sim_done(&sim);
 }
 
+static void test_what_is_held_is_renewed(void **state)
+{
+        Sim sim;
+        Host *first = &sim.hosts[0], *second = &sim.hosts[1];
+
+        (void)state;
+        sim_init(&sim);
+        connect(first);
+        settle(first);
+        assert_int_equal(want(first, 0), IMAGE_LOCK_OURS);
+        pass_lease(&sim);
+        assert_non_null(find_held(&sim, ".alone"));
+        connect(second);
+        settle(second);
+        pass_lease(&sim);
+        assert_non_null(find_held(&sim, ".together"));
+        assert_non_null(find_held(&sim, ".building.image0.managed"));
+        assert_int_equal(want(second, 0), IMAGE_LOCK_ASKED);
+        calm(&sim);
+        assert_false(second->building[0]);
+        sim_done(&sim);
+}
+
 static void test_a_host_that_vanished_alone_is_waited_for(void **state)
 {
         Sim sim;
@@ -715,6 +738,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_alone_nothing_is_asked_for_a_build),
                 cmocka_unit_test(test_a_second_host_is_let_in),
+                cmocka_unit_test(test_what_is_held_is_renewed),
                 cmocka_unit_test(test_a_host_that_vanished_alone_is_waited_for),
                 cmocka_unit_test(
                         test_what_runs_is_locked_before_another_is_let_in_after_a_reconnect),
